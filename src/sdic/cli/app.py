@@ -1,0 +1,28 @@
+"""The application that all verbs hang on, and the one place where errors become messages."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+from rich.console import Console
+
+from sdic.errors import SdicError
+
+app = typer.Typer(
+    name="sdic",
+    help="Edit a real photograph of a face and keep the person.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+
+def main() -> None:
+    """Entry point of the `sdic` command: runs a verb; an SdicError becomes one line, exit code 1."""
+    try:
+        app()
+    except SdicError as error:
+        Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {error}", highlight=False)
+        sys.exit(1)

@@ -1,0 +1,75 @@
+"""A direction is a named edit of the latents; an edit is some directions with their strengths."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from sdic.errors import InputError
+
+
+@dataclass(frozen=True)
+class Direction:
+    """A named edit of w+.
+
+    Attributes:
+        name: what the edit changes, e.g. "smile".
+        vector: [512] (the same for every row it touches) or [S,512] (one for each style row).
+        generator: key of the generator whose W space it lives in.
+        rows: style rows it touches; None is all of them.
+        strength_range: strengths between which the edit was measured or seen to be useful.
+        source: where it came from (method, samples, seed, package or paper).
+        notes: whatever else is worth keeping beside it, e.g. measured side effects.
+    """
+
+    name: str
+    vector: Tensor
+    generator: str
+    rows: tuple[int, ...] | None = None
+    strength_range: tuple[float, float] = (-3.0, 3.0)
+    source: str = ""
+    notes: dict[str, str] = field(default_factory=dict)
+
+    def apply(self, latents: Tensor, strength: float) -> Tensor:
+        """Latents w+ [N,S,512] moved by strength along the direction; strength 0 is exact."""
+        num_styles = latents.shape[1]
+        vector = self.vector.to(latents)
+        if vector.ndim == 2 and len(vector) not in (1, num_styles):
+            raise InputError(
+                f"Direction '{self.name}' has {len(vector)} rows, the latents have {num_styles}. "
+                "Use a direction that was made for this generator."
+            )
+        if strength == 0:
+            return latents
+        step = (strength * vector).expand(num_styles, -1)
+        if self.rows is None:
+            return latents + step
+        moved = latents.clone()
+        rows = list(self.rows)
+        moved[:, rows] += step[rows]
+        return moved
+
+
+@dataclass(frozen=True)
+class Edit:
+    """Directions with strengths, applied one after the other."""
+
+    steps: tuple[tuple[Direction, float], ...]
+
+    @staticmethod
+    def of(direction: Direction, strength: float) -> Edit:
+        """The edit of a single direction."""
+        return Edit(((direction, strength),))
+
+    @staticmethod
+    def all(edits: Sequence[Edit]) -> Edit:
+        """Several edits as one."""
+        return Edit(tuple(step for edit in edits for step in edit.steps))
+
+    def apply(self, latents: Tensor) -> Tensor:
+        """Latents w+ [N,S,512] after all steps."""
+        for direction, strength in self.steps:
+            latents = direction.apply(latents, strength)
+        return latents

@@ -1,0 +1,1 @@
+"""Inversion methods: one file for each, all under one contract (`methods.base`)."""

@@ -1,0 +1,133 @@
+"""The contract that every inversion method keeps, and what an inversion is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from sdic.editing.direction import Edit
+from sdic.errors import InputError
+from sdic.generators.base import Generator
+
+INVERSION_SIZE = 256  # side of the images that a method sees
+
+# Called after each step of a method that iterates: (steps done, steps in all, loss).
+Progress = Callable[[int, int, float], None]
+
+
+@dataclass
+class Inversion:
+    """What a method keeps of N photos: enough to generate them, and every edit of them.
+
+    Attributes:
+        method: key of the method in the registry.
+        generator: key of the generator.
+        latents: w* [N,S,512], the latents of the final pass.
+        base_latents: w [N,S,512] before compensation; equal to `latents` in methods without one.
+            The features before and after an edit (eq. 6) come from these.
+        features: F* [N,C,H,W] put in place of the generator's own, or None to use its own.
+        weights: generator parameters that the method changed, by name (PTI, HyperStyle).
+        reconstruction: [N,3,256,256] in [-1,1], what `synthesize` gives at 256 without an edit.
+        metadata: texts that travel with the file, e.g. where in which photo the crop lay.
+    """
+
+    method: str
+    generator: str
+    latents: Tensor
+    base_latents: Tensor
+    features: Tensor | None
+    reconstruction: Tensor
+    weights: dict[str, Tensor] = field(default_factory=dict)
+    metadata: dict[str, str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.latents)
+
+
+def check_images(images: Tensor) -> None:
+    """Raise InputError unless images are float [N,3,256,256] in [-1,1]."""
+    expected = f"expected float images [N,3,{INVERSION_SIZE},{INVERSION_SIZE}] in [-1,1]"
+    if images.ndim != 4 or images.shape[1:] != (3, INVERSION_SIZE, INVERSION_SIZE):
+        raise InputError(f"Got images of shape {list(images.shape)}; {expected}.")
+    if not images.is_floating_point() or images.abs().max() > 1 + 1e-3:
+        raise InputError(f"Got values of type {images.dtype} or outside [-1,1]; {expected}.")
+
+
+class Inverter(ABC):
+    """An inversion method for one generator.
+
+    `invert` is the method's own; `synthesize` is the same for all of them.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, generator: Generator) -> None:
+        self.generator = generator
+
+    @abstractmethod
+    def invert(self, images: Tensor, progress: Progress | None = None) -> Inversion:
+        """Invert images [N,3,256,256] in [-1,1].
+
+        Raises:
+            InputError: the images have another shape or range.
+        """
+
+    @torch.no_grad()
+    def synthesize(
+        self, inversion: Inversion, edit: Edit | None = None, size: int | None = None
+    ) -> Tensor:
+        """Generate the inverted images [N,3,size,size], edited if asked for.
+
+        Compensate, then edit (eq. 6): F*' = F* + F(edited w) - F(w), with both maps of the codes
+        before compensation. Strength 0 gives back the inversion exactly.
+        """
+        latents, features = inversion.latents, inversion.features
+        if edit is not None:
+            latents = edit.apply(latents)
+            if features is not None:
+                edited = edit.apply(inversion.base_latents)
+                if not torch.equal(edited, inversion.base_latents):
+                    base = self._to_features(inversion.base_latents, inversion.weights)
+                    features = features + self._to_features(edited, inversion.weights) - base
+        if features is None:
+            features = self._to_features(latents, inversion.weights)
+        return self._call(_SecondHalf(self.generator), inversion.weights, features, latents, size)
+
+    def _to_features(self, latents: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
+        return self._call(_FirstHalf(self.generator), weights, latents)
+
+    def _call(
+        self, half: torch.nn.Module, weights: Mapping[str, Tensor], *args: Tensor | int | None
+    ) -> Tensor:
+        if not weights:
+            return half(*args)  # type: ignore[no-any-return]
+        changed = {f"generator.{name}": weight for name, weight in weights.items()}
+        return functional_call(half, changed, args)  # type: ignore[no-any-return]
+
+
+class _FirstHalf(torch.nn.Module):
+    """`to_features` as a module, so that `functional_call` can swap weights."""
+
+    def __init__(self, generator: Generator) -> None:
+        super().__init__()
+        self.generator = generator
+
+    def forward(self, latents: Tensor) -> Tensor:
+        return self.generator.to_features(latents)
+
+
+class _SecondHalf(torch.nn.Module):
+    """`from_features` as a module, so that `functional_call` can swap weights."""
+
+    def __init__(self, generator: Generator) -> None:
+        super().__init__()
+        self.generator = generator
+
+    def forward(self, features: Tensor, latents: Tensor, size: int | None) -> Tensor:
+        return self.generator.from_features(features, latents, size)
