@@ -1,0 +1,104 @@
+"""What all recognition networks share: frozen, on the CPU, and fetched by name."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from sdic import weights
+from sdic.errors import WeightsError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class Network(nn.Module, ABC):
+    """A pretrained network that judges faces; never trained here.
+
+    `pretrained` gives it frozen, in eval mode, on the CPU. Gradients flow to the images, not to
+    the parameters.
+
+    Attributes:
+        name: key of the network in its registry, and the word for it in reports.
+        weights: its name in `sdic.weights`.
+    """
+
+    name: ClassVar[str]
+    weights: ClassVar[str]
+
+    @abstractmethod
+    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Copy the published tensors in, under the names of the published file.
+
+        Raises:
+            WeightsError: a tensor is missing, surplus or of another shape.
+        """
+
+    @classmethod
+    def pretrained(cls) -> Self:
+        """The network with its published weights, fetched on first use.
+
+        Raises:
+            WeightsError: the weights cannot be fetched or do not fit.
+        """
+        network = cls()
+        network.load_tensors(weights.load(cls.weights))
+        return network.freeze()
+
+    def freeze(self) -> Self:
+        """Switch off gradients of all parameters and go to eval mode; returns self."""
+        self.eval()
+        self.requires_grad_(False)
+        return self
+
+
+class Recogniser(Network):
+    """A network that embeds a face so that one person's photos lie together.
+
+    Attributes:
+        dimensions: length of the embedding.
+        same_person: mean similarity of two photos of one person.
+        different_people: mean similarity of photos of two people.
+    """
+
+    dimensions: ClassVar[int]
+    same_person: ClassVar[float]
+    different_people: ClassVar[float]
+
+    @abstractmethod
+    def forward(self, images: Tensor) -> Tensor:
+        """Images [N,3,256,256] in [-1,1], FFHQ-aligned, to unit embeddings [N,dimensions]."""
+
+
+def pair_tensors(name: str, targets: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    """Copy values into targets one by one.
+
+    Raises:
+        WeightsError: their number or a shape differs.
+    """
+    if len(targets) != len(values):
+        raise WeightsError(
+            f"The weights of {name} hold {len(values)} tensors where {len(targets)} were expected:"
+            " delete them from the cache and fetch them again."
+        )
+    for target, value in zip(targets, values, strict=True):
+        copy_tensor(name, target, value)
+
+
+def copy_tensor(name: str, target: Tensor, value: Tensor) -> None:
+    """Copy one value into a parameter or buffer.
+
+    Raises:
+        WeightsError: the shapes differ.
+    """
+    if target.shape != value.shape:
+        raise WeightsError(
+            f"A tensor of {name} has shape {tuple(value.shape)} where {tuple(target.shape)} was"
+            " expected: delete the weights from the cache and fetch them again."
+        )
+    with torch.no_grad():
+        target.copy_(value)
