@@ -41,8 +41,8 @@ def check_aligned(images: Tensor) -> None:
     if images.ndim != 4 or tuple(images.shape[1:]) != (3, side, side):
         shape = "x".join(map(str, images.shape))
         raise InputError(
-            f"A recognition network was given images of shape {shape}, but it wants Nx3x{side}x{side}"
-            " in FFHQ alignment: align the photo first, or area-resize the image."
+            f"A recognition network was given images of shape {shape}, but it wants"
+            f" Nx3x{side}x{side} in FFHQ alignment: align the photo, or area-resize the image."
         )
     if not images.is_floating_point():
         raise InputError(
