@@ -1,0 +1,95 @@
+"""`sdic train`: train a method from a recipe, go on with a run, and export its weights."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import click
+import typer
+from rich.console import Console
+from typer.core import TyperGroup
+
+from sdic.cli.app import app
+from sdic.errors import TrainingError
+
+
+class _RunByDefault(TyperGroup):
+    """`sdic train RECIPE` means `sdic train run RECIPE`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] not in ("--help", "-h"):
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
+train_app = typer.Typer(
+    cls=_RunByDefault,
+    no_args_is_help=True,
+    help="Train a method: `sdic train RECIPE --data DIR --out RUN`; the same command goes on.",
+)
+app.add_typer(train_app, name="train")
+
+
+@train_app.command("run")
+def run(
+    recipe: Annotated[str, typer.Argument(help="A TOML file, or the name of a shipped recipe.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run; it is resumed if it exists.")],
+    data: Annotated[
+        Path | None, typer.Option(help="Folder that holds the recipe's photo folders.")
+    ] = None,
+    minutes: Annotated[float, typer.Option(help="Stop in time, with a checkpoint.")] = 0.0,
+    steps: Annotated[int, typer.Option(help="Stop after this many steps in all.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, mps, cuda or cuda:N.")] = "auto",
+    precision: Annotated[str, typer.Option(help="fp32 or bf16; default: the recipe's.")] = "",
+    devices: Annotated[int, typer.Option(help="Processes, one on each device.")] = 1,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Another value: key=value, e.g. seed=1.")
+    ] = None,
+) -> None:
+    """Train from a recipe, or go on where an earlier call with the same --out ended."""
+    began = time.monotonic()
+    if minutes < 0 or steps < 0 or devices < 1:
+        raise TrainingError("--minutes and --steps must not be negative, --devices at least 1.")
+    try:
+        from sdic.training import session
+    except ModuleNotFoundError as error:
+        raise TrainingError(
+            f"Training needs the package '{error.name}'; install it with "
+            "`pip install 'sdic[train]'`."
+        ) from error
+    overrides = [*(set_ or []), *([f"precision={precision}"] if precision else [])]
+    console = Console(soft_wrap=True)
+    outcome = session.run(
+        recipe,
+        overrides,
+        out,
+        data=data,
+        deadline=began + 60 * minutes if minutes else None,
+        stop_at=steps or None,
+        device=device,
+        processes=devices,
+        console=console,
+    )
+    if outcome.finished:
+        text = f"finished after {outcome.step} steps; next: sdic train export {out} --out FILE"
+    else:
+        text = f"stopped at step {outcome.step}; run the same command again to go on"
+    if outcome.speaks:
+        console.print(text, highlight=False, markup=False)
+
+
+@train_app.command("export")
+def export(
+    run: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    out: Annotated[Path, typer.Option(help="The safetensors file to write.")],
+) -> None:
+    """Write the averaged weights of a run as one fp16 safetensors file, recipe inside."""
+    from sdic.training.export import export as export_run
+
+    metadata = export_run(run, out)
+    size = out.stat().st_size / 1e6
+    Console(soft_wrap=True).print(
+        f"{out}: step {metadata['step']}, {size:.1f} MB", highlight=False, markup=False
+    )

@@ -1,0 +1,58 @@
+"""Devices, precision and processes, through Lightning Fabric."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.strategies import DDPStrategy
+
+from sdic.errors import TrainingError
+
+_PRECISIONS: dict[str, Literal["32-true", "bf16-mixed"]] = {
+    "fp32": "32-true",
+    "bf16": "bf16-mixed",
+}
+
+
+def fabric(
+    device: str = "auto",
+    precision: str = "bf16",
+    processes: int = 1,
+    skips_parameters: bool = False,
+) -> Fabric:
+    """A launched Fabric.
+
+    Args:
+        device: "auto", "cpu", "mps", "cuda", or one GPU as "cuda:1".
+        precision: "fp32" or "bf16" (mixed: weights stay fp32).
+        processes: one each on a device of its own, or all of them on the CPU (gloo).
+        skips_parameters: whether a step may leave parameters without a gradient.
+
+    Raises:
+        TrainingError: the device is not there.
+    """
+    kind, _, number = device.partition(":")
+    if kind == "auto":
+        kind = "cuda" if torch.cuda.is_available() else "cpu"
+    available = {
+        "cpu": 2**16,
+        "cuda": torch.cuda.device_count(),
+        "mps": int(torch.backends.mps.is_available()),
+    }
+    wanted = int(number) + 1 if number.isdigit() else processes
+    if kind not in available or (number and not number.isdigit()) or available[kind] < wanted:
+        there = ", ".join(name for name, count in available.items() if count)
+        raise TrainingError(
+            f"Device '{device}' with {processes} process(es) was asked for; "
+            f"there is: {there}, with {torch.cuda.device_count()} GPU(s)."
+        )
+    made = Fabric(
+        accelerator=kind,
+        devices=[int(number)] if number else processes,
+        strategy=DDPStrategy(find_unused_parameters=skips_parameters) if processes > 1 else "auto",
+        precision=_PRECISIONS[precision],
+    )
+    made.launch()
+    return made

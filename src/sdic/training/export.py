@@ -1,0 +1,68 @@
+"""From a run to one file: the averaged weights, with the recipe and the measures beside them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import save as save_bytes
+from torch import Tensor
+
+from sdic.errors import TrainingError
+from sdic.training import checkpoint
+from sdic.training.log import read_curve
+
+
+def export(run: Path, out: Path) -> dict[str, str]:
+    """Write the averaged weights of a run's newest checkpoint as one safetensors file.
+
+    Matrices and kernels are float16; vectors (biases, norms, statistics) stay float32, which costs
+    next to nothing. Keys are "network.parameter". The metadata holds `recipe` (JSON), `step`, and
+    `metrics` (JSON, the newest row of curve.csv, measured on these averaged weights).
+
+    Returns:
+        The metadata.
+
+    Raises:
+        TrainingError: the run has no checkpoint, or a weight is too large for float16.
+    """
+    found = checkpoint.latest(run)
+    if found is None:
+        raise TrainingError(f"There is no checkpoint in {run}; give the folder of a training run.")
+    step, tensors, extra = checkpoint.load(found)
+    exported = {}
+    for name, value in tensors.items():
+        if name.startswith("networks."):
+            key = name.removeprefix("networks.")
+            exported[key] = _reduced(key, tensors.get(f"ema.{key}", value))
+    curve = [row for row in read_curve(run / "curve.csv") if int(row["step"]) <= step]
+    metadata = {
+        "format": "sdic-training-1",
+        "step": str(step),
+        "recipe": json.dumps(extra["recipe"]),
+        "metrics": json.dumps(curve[-1] if curve else {}),
+    }
+    partial = out.with_name(out.name + ".partial")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(save_bytes(exported, metadata))
+        partial.replace(out)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise TrainingError(
+            f"{out} cannot be written: {error.strerror or error}. Free some space or choose "
+            "another --out."
+        ) from error
+    return metadata
+
+
+def _reduced(key: str, value: Tensor) -> Tensor:
+    if not value.is_floating_point():
+        return value
+    if value.ndim < 2:
+        return value.float()
+    half = value.to(torch.float16)
+    if not torch.isfinite(half).all():
+        raise TrainingError(f"The weight '{key}' does not fit float16; the run has diverged.")
+    return half

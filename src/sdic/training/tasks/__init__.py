@@ -1,0 +1,6 @@
+"""Tasks: what is trained, and by which losses. Each obeys `sdic.training.task.Task`."""
+
+from sdic.training.tasks.compensation import CompensationTask
+from sdic.training.tasks.encoder import EncoderTask
+
+__all__ = ["CompensationTask", "EncoderTask"]
