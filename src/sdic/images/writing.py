@@ -1,0 +1,166 @@
+"""Write a picture file: whole or not at all, with metadata that says what was done to it."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, PngImagePlugin, TiffImagePlugin
+
+from sdic.errors import InputError
+from sdic.images.files import FORMAT_OF_SUFFIX
+from sdic.images.metadata import EDITED, GENERATED, xmp_packet
+from sdic.images.photo import Photo, Pixels, check_rgb
+
+DEFAULT_QUALITY = 95
+
+_MAX_SIDE = {"JPEG": 65_535, "WEBP": 16_383}
+_TIFF_XMP = 700
+
+
+def write(
+    path: Path | str,
+    picture: Photo | Pixels,
+    *,
+    quality: int = DEFAULT_QUALITY,
+    edited: bool = True,
+    generated: bool = False,
+    like: Photo | None = None,
+) -> Path:
+    """Write a picture in the format of the file's suffix; missing folders are made.
+
+    The file appears whole or not at all: it is written beside its place and then moved there.
+    EXIF, XMP, ICC profile and resolution come from `like`, or from `picture` if that is a Photo.
+    JPEG has no transparency: there the picture is laid on white.
+
+    Args:
+        path: .jpg, .jpeg, .png, .webp, .tif, .tiff, .heic or .heif.
+        picture: a Photo, or pixels [H,W,3] uint8.
+        quality: 1 to 100 for JPEG, WebP and HEIC; WebP of quality 100 is lossless, as PNG and
+            TIFF always are.
+        edited: a generative model has changed the photo; the metadata say so.
+        generated: no photo is behind the picture at all; the metadata say so.
+        like: the photo whose metadata the file gets.
+
+    Returns:
+        The path.
+
+    Raises:
+        InputError: the suffix, the quality or the picture is wrong for the format, or the place
+            cannot be written to.
+    """
+    path = Path(path)
+    photo = picture if isinstance(picture, Photo) else Photo(picture)
+    check_rgb(photo.rgb)
+    format_name = FORMAT_OF_SUFFIX.get(path.suffix.lower())
+    if format_name is None:
+        known = ", ".join(FORMAT_OF_SUFFIX)
+        raise InputError(f"Cannot write {path}: the name has to end in one of {known}.")
+    if not 1 <= quality <= 100:
+        raise InputError(f"The quality is {quality}; expected 1 to 100.")
+    limit = _MAX_SIDE.get(format_name)
+    if limit is not None and max(photo.size) > limit:
+        raise InputError(
+            f"Cannot write {path}: a side of {max(photo.size):,} pixels is more than "
+            f"{format_name} can hold ({limit:,}); write PNG or TIFF."
+        )
+    source_type = GENERATED if generated else EDITED if edited else None
+    data = _encode(photo, format_name, quality, source_type, like or photo)
+    _write_whole(path, data)
+    return path
+
+
+def _encode(
+    photo: Photo, format_name: str, quality: int, source_type: str | None, like: Photo
+) -> bytes:
+    image = _image(photo, format_name)
+    options: dict[str, Any] = {}
+    if like.icc:
+        options["icc_profile"] = like.icc
+    if like.exif:
+        options["exif"] = like.exif
+    if like.dpi and format_name in ("JPEG", "PNG", "TIFF"):
+        options["dpi"] = like.dpi
+    xmp = xmp_packet(like.xmp, source_type)
+    buffer = io.BytesIO()
+    if format_name == "JPEG":
+        options |= {"quality": quality, "subsampling": 0 if quality >= 90 else 2, "optimize": True}
+        image.save(buffer, "JPEG", xmp=xmp, **options)
+    elif format_name == "PNG":
+        text = PngImagePlugin.PngInfo()
+        if xmp:
+            text.add_itxt("XML:com.adobe.xmp", xmp.decode("utf-8", "replace"))
+        image.save(buffer, "PNG", pnginfo=text, **options)
+    elif format_name == "WEBP":
+        image.save(buffer, "WEBP", quality=quality, lossless=quality == 100, xmp=xmp, **options)
+    elif format_name == "TIFF":
+        tags = TiffImagePlugin.ImageFileDirectory_v2()
+        if xmp:
+            tags[_TIFF_XMP] = xmp
+        image.save(buffer, "TIFF", compression="tiff_adobe_deflate", tiffinfo=tags, **options)
+    else:
+        _save_heif(image, buffer, quality, xmp, options)
+    return buffer.getvalue()
+
+
+def _image(photo: Photo, format_name: str) -> Image.Image:
+    """The pixels as a Pillow image, with transparency where the format has any."""
+    image = Image.fromarray(photo.rgb)
+    if photo.alpha is None:
+        return image
+    alpha = Image.fromarray(photo.alpha)
+    if format_name == "JPEG":
+        return Image.composite(image, Image.new("RGB", image.size, (255, 255, 255)), alpha)
+    image.putalpha(alpha)
+    return image
+
+
+def _save_heif(
+    image: Image.Image, buffer: io.BytesIO, quality: int, xmp: bytes, options: dict[str, Any]
+) -> None:
+    try:
+        import pillow_heif
+    except ImportError:
+        raise InputError(
+            "Writing HEIC needs the library pillow-heif, which is not installed; "
+            "install it with: pip install 'sdic[heic]', or write JPEG or PNG."
+        ) from None
+    if "icc_profile" in options:
+        image.info["icc_profile"] = options["icc_profile"]
+    file = pillow_heif.from_pillow(image)
+    file.save(buffer, quality=quality, exif=options.get("exif"), xmp=xmp or None)
+
+
+def _write_whole(path: Path, data: bytes) -> None:
+    """Write a file beside its place and move it there, so that nobody meets half a file."""
+    target = Path(os.path.realpath(path))
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    except OSError as error:
+        raise _write_error(path, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _write_error(path: Path, error: OSError) -> InputError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        reason = "the disk is full; free some space or choose another folder"
+    elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        reason = f"the folder {path.parent} may not be written to; choose another one"
+    elif isinstance(error, FileExistsError | NotADirectoryError):
+        reason = f"{path.parent} is not a folder; choose another place"
+    elif isinstance(error, IsADirectoryError):
+        reason = "there is a folder with this name; choose another one"
+    else:
+        reason = f"{error.strerror or error}; choose another place"
+    return InputError(f"Cannot write {path}: {reason}. Nothing was written.")
