@@ -61,17 +61,23 @@ class Recogniser(Network):
 
     Attributes:
         dimensions: length of the embedding.
-        same_person: mean similarity of two photos of one person.
-        different_people: mean similarity of photos of two people.
+        measure: what `compare` gives: "cosine" (higher is more alike) or "distance" (lower is).
+        same_person: the mean of `compare` over pairs of photos of one person.
+        different_people: the mean of `compare` over pairs of photos of two people.
     """
 
     dimensions: ClassVar[int]
+    measure: ClassVar[str] = "cosine"
     same_person: ClassVar[float]
     different_people: ClassVar[float]
 
     @abstractmethod
     def forward(self, images: Tensor) -> Tensor:
         """Images [N,3,256,256] in [-1,1], FFHQ-aligned, to unit embeddings [N,dimensions]."""
+
+    def compare(self, images: Tensor, others: Tensor) -> Tensor:
+        """How alike two faces are, pair by pair [N], in the recogniser's own measure."""
+        return (self(images) * self(others)).sum(1)
 
 
 def pair_tensors(name: str, targets: Sequence[Tensor], values: Sequence[Tensor]) -> None:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from sdic.errors import InputError
 from sdic.recognition.base import Recogniser
+from sdic.recognition.dlib_resnet import DlibResNet
+from sdic.recognition.faceres import FaceRes
 from sdic.recognition.mobilefacenet import MobileFaceNet
 
-_RECOGNISERS: dict[str, type[Recogniser]] = {kind.name: kind for kind in (MobileFaceNet,)}
+_RECOGNISERS: dict[str, type[Recogniser]] = {
+    kind.name: kind for kind in (MobileFaceNet, DlibResNet, FaceRes)
+}
 
 
 def list_recognisers() -> list[str]:
