@@ -124,7 +124,7 @@ def path(name: str) -> Path:
                 f"The weight '{name}' is not in the cache; run `sdic weights fetch {name}`."
             )
         return entry.data
-    return _packaged_path(weight)
+    return _packaged(weight).path
 
 
 def verify(name: str) -> None:
@@ -137,16 +137,17 @@ def verify(name: str) -> None:
     if isinstance(weight, FetchedWeight):
         Entry.of(weight, weights_dir()).verify()
         return
-    file = _packaged_path(weight)
-    if file_sha256(file) != weight.sha256:
+    packaged = _packaged(weight)
+    if file_sha256(packaged.path) != packaged.sha256:
         raise WeightsError(
-            f"The weight '{name}' at {file} is not the file that was shipped; install sdic again."
+            f"The weight '{name}' at {packaged.path} is not the file that was "
+            "shipped; install sdic again."
         )
 
 
-def _packaged_path(weight: Weight) -> Path:
+def _packaged(weight: Weight) -> PackagedWeight:
     if not isinstance(weight, PackagedWeight) or not weight.path.is_file():
         raise WeightsError(
             f"The weight '{weight.name}' is missing from this installation; install sdic again."
         )
-    return weight.path
+    return weight

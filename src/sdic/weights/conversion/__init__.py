@@ -13,7 +13,10 @@ import torch
 from torch import Tensor
 
 from sdic.errors import WeightsError
+from sdic.weights.conversion.dlib_resnet import convert_dlib_resnet
 from sdic.weights.conversion.mobile_stylegan import convert_mobile_stylegan
+from sdic.weights.conversion.onnx_initializers import convert_onnx
+from sdic.weights.conversion.tensorflow_js import convert_tensorflow_js
 from sdic.weights.conversion.torch_pickles import convert_torch_pickles
 
 __all__ = ["CONVERTERS", "KEEP", "convert"]
@@ -23,6 +26,9 @@ KEEP = "keep"  # no converter: the one member is kept as it is
 CONVERTERS: dict[str, Callable[[Sequence[Path]], dict[str, Tensor]]] = {
     "mobile-stylegan": convert_mobile_stylegan,
     "torch-pickles": convert_torch_pickles,
+    "dlib-resnet": convert_dlib_resnet,
+    "onnx": convert_onnx,
+    "tensorflow-js": convert_tensorflow_js,
 }
 
 
