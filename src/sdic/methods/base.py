@@ -97,10 +97,15 @@ class Inverter(ABC):
                     features = features + self._to_features(edited, inversion.weights) - base
         if features is None:
             features = self._to_features(latents, inversion.weights)
-        return self._call(_SecondHalf(self.generator), inversion.weights, features, latents, size)
+        return self._from_features(features, latents, inversion.weights, size)
 
     def _to_features(self, latents: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
         return self._call(_FirstHalf(self.generator), weights, latents)
+
+    def _from_features(
+        self, features: Tensor, latents: Tensor, weights: Mapping[str, Tensor], size: int | None
+    ) -> Tensor:
+        return self._call(_SecondHalf(self.generator), weights, features, latents, size)
 
     def _call(
         self, half: torch.nn.Module, weights: Mapping[str, Tensor], *args: Tensor | int | None

@@ -1,0 +1,160 @@
+"""One inversion, one file: `*.sdic.safetensors`, tensors by name and everything else as text."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from sdic.errors import InputError
+from sdic.methods.base import INVERSION_SIZE, Inversion
+
+SUFFIX = ".sdic.safetensors"
+FORMAT = "sdic-inversion"
+VERSION = 1
+WEIGHTS_PREFIX = "weights."
+# Key of the one text that safetensors keeps beside the tensors: a JSON object.
+HEADER = "sdic"
+
+
+def save_inversion(inversion: Inversion, path: Path) -> None:
+    """Write an inversion; the file is there whole or not at all.
+
+    Args:
+        inversion: on any device.
+        path: ends in `.sdic.safetensors`; an older file there is replaced.
+
+    Raises:
+        InputError: the name ends otherwise, or the file cannot be written.
+    """
+    if not path.name.endswith(SUFFIX):
+        raise InputError(
+            f"An inversion cannot be saved as '{path}'; its name must end in {SUFFIX}."
+        )
+    tensors = {"latents": inversion.latents, "reconstruction": inversion.reconstruction}
+    # Methods without compensation have the same codes twice.
+    same = inversion.base_latents.equal(inversion.latents)
+    if not same:
+        tensors["base_latents"] = inversion.base_latents
+    if inversion.features is not None:
+        tensors["features"] = inversion.features
+    tensors |= {WEIGHTS_PREFIX + name: value for name, value in inversion.weights.items()}
+    header = {
+        "format": FORMAT,
+        "version": VERSION,
+        "method": inversion.method,
+        "generator": inversion.generator,
+        "metadata": inversion.metadata,
+    }
+    # Cloned, since safetensors refuses views and tensors that share memory.
+    payload = save(
+        {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()},
+        {HEADER: json.dumps(header, ensure_ascii=False, sort_keys=True)},
+    )
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as stream:
+            stream.write(payload)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise InputError(
+            f"The inversion cannot be written to '{path}' ({error.strerror}); choose a folder that "
+            "exists and can be written to."
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_inversion(path: Path) -> Inversion:
+    """Read an inversion, onto the CPU; nothing in the file is executed.
+
+    Raises:
+        InputError: there is no such file; it is not an inversion, is cut short, or was written by
+            a newer version.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            texts = file.metadata() or {}
+            header = _read_header(texts.get(HEADER), path)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except FileNotFoundError as error:
+        raise InputError(f"There is no inversion '{path}'; check the path.") from error
+    except (SafetensorError, OSError) as error:
+        raise InputError(
+            f"'{path}' is not a whole safetensors file; expected an inversion ({SUFFIX}) that was "
+            "saved to the end. Make it again from the photo."
+        ) from error
+    return _assemble(header, tensors, path)
+
+
+def _read_header(text: str | None, path: Path) -> dict[str, Any]:
+    foreign = InputError(
+        f"'{path}' holds no inversion; expected a file that this program saved as *{SUFFIX}."
+    )
+    if text is None:
+        raise foreign
+    try:
+        header = json.loads(text)
+    except ValueError as error:
+        raise foreign from error
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        raise foreign
+    version = header.get("version")
+    if not isinstance(version, int):
+        raise foreign
+    if version > VERSION:
+        raise InputError(
+            f"'{path}' has version {version} of the inversion format; this program reads up to "
+            f"{VERSION}. Install a newer version of sdic."
+        )
+    metadata = header.get("metadata")
+    texts = [header.get("method"), header.get("generator")]
+    if isinstance(metadata, dict):
+        texts += [*metadata, *metadata.values()]
+    if not isinstance(metadata, dict) or not all(isinstance(text, str) for text in texts):
+        raise foreign
+    return header
+
+
+def _assemble(header: dict[str, Any], tensors: dict[str, Tensor], path: Path) -> Inversion:
+    weights = {
+        name.removeprefix(WEIGHTS_PREFIX): value
+        for name, value in tensors.items()
+        if name.startswith(WEIGHTS_PREFIX)
+    }
+    known = {"latents", "base_latents", "features", "reconstruction"}
+    latents, images = tensors.get("latents"), tensors.get("reconstruction")
+    features = tensors.get("features")
+    base = tensors.get("base_latents", latents)
+    whole = (
+        latents is not None
+        and images is not None
+        and base is not None
+        and latents.ndim == 3
+        and base.shape == latents.shape
+        and images.shape == (len(latents), 3, INVERSION_SIZE, INVERSION_SIZE)
+        and (features is None or (features.ndim == 4 and len(features) == len(latents)))
+        and len(tensors) == len(weights) + len(known & set(tensors))
+    )
+    if not whole or latents is None or images is None or base is None:
+        raise InputError(
+            f"'{path}' lacks tensors of an inversion, or has others: {', '.join(sorted(tensors))}. "
+            "Make it again from the photo."
+        )
+    return Inversion(
+        header["method"],
+        header["generator"],
+        latents,
+        base,
+        features,
+        images,
+        weights,
+        header["metadata"],
+    )
