@@ -38,7 +38,7 @@ class StyleHead(nn.Module):
         self.linear = EqualizedLinear(LATENT_DIM, LATENT_DIM)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x [N,C,side,side] to [N,512]."""
+        """Map [N,C,side,side] to [N,512]."""
         return self.linear(self.convs(x).flatten(1))  # type: ignore[no-any-return]
 
 

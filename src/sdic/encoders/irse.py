@@ -23,7 +23,7 @@ class SqueezeExcitation(nn.Module):
         self.fc2 = nn.Conv2d(channels // reduction, channels, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x [N,C,H,W] to [N,C,H,W]."""
+        """Map [N,C,H,W] to [N,C,H,W]."""
         means = x.mean((2, 3), keepdim=True)
         return x * torch.sigmoid(self.fc2(torch.relu(self.fc1(means))))
 
@@ -57,7 +57,7 @@ class Bottleneck(nn.Module):
             self.res_layer.append(SqueezeExcitation(out_chs))
 
     def forward(self, x: Tensor) -> Tensor:
-        """x [N,C,H,W] to [N,O,H/stride,W/stride]."""
+        """Map [N,C,H,W] to [N,O,H/stride,W/stride]."""
         if self.shortcut_layer is not None:
             shortcut = self.shortcut_layer(x)
         else:

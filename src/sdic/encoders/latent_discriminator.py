@@ -23,4 +23,4 @@ class LatentDiscriminator(nn.Sequential):
 
     def forward(self, latents: Tensor) -> Tensor:
         """Latents [...,512] to logits [...,1]."""
-        return super().forward(latents)  # type: ignore[no-any-return]
+        return super().forward(latents)  # type: ignore[no-any-return, no-untyped-call]

@@ -6,7 +6,6 @@ import math
 from collections import OrderedDict
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as nnf
 
@@ -24,7 +23,7 @@ class EqualizedLinear(nn.Linear):
     """Linear layer with equalised learning rate (Karras 2018): the weight is stored at scale 1."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """x [...,C] to [...,O]."""
+        """Rows [...,C] to [...,O]."""
         return nnf.linear(x, self.weight / math.sqrt(self.in_features), self.bias)
 
     def reset_parameters(self) -> None:
@@ -37,9 +36,9 @@ class EqualizedConv2d(nn.Conv2d):
     """Convolution with equalised learning rate: the weight is stored at scale 1."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """x [N,C,H,W] to [N,O,H',W']."""
+        """Map [N,C,H,W] to [N,O,H',W']."""
         scale = 1 / math.sqrt(self.weight[0].numel())
-        return self._conv_forward(x, self.weight * scale, self.bias)
+        return self._conv_forward(x, self.weight * scale, self.bias)  # type: ignore[no-any-return]
 
     def reset_parameters(self) -> None:
         """Weights from a standard normal, bias zero."""
@@ -85,9 +84,7 @@ class ConvNorm(nn.Sequential):
         if padding is None:
             sides = kernel if isinstance(kernel, tuple) else (kernel,) * dims
             padding = tuple(side // 2 for side in sides)
-        conv = _CONVOLUTIONS[dims, transposed](
-            in_chs, out_chs, kernel, stride, padding, bias=False
-        )
+        conv = _CONVOLUTIONS[dims, transposed](in_chs, out_chs, kernel, stride, padding, bias=False)
         layers: OrderedDict[str, nn.Module] = OrderedDict(conv=conv)
         if not plain:
             layers["bn"] = nn.BatchNorm2d(out_chs) if dims == 2 else nn.BatchNorm3d(out_chs)
@@ -120,4 +117,4 @@ def resize_bilinear(x: Tensor, size: int | tuple[int, int]) -> Tensor:
 
 def resize_area(x: Tensor, size: int | tuple[int, int]) -> Tensor:
     """Area average of [N,C,H,W]."""
-    return torch.nn.functional.adaptive_avg_pool2d(x, size)
+    return nnf.adaptive_avg_pool2d(x, size)

@@ -99,7 +99,7 @@ class FeatureAttention(nn.Module):
         self.f_c1 = _conv_pair(channels)
 
     def forward(self, phi: Tensor, features: Tensor) -> Tensor:
-        """phi and F [N,C,H,W] to F* [N,C,H,W]."""
+        """Maps phi and F [N,C,H,W] to F* [N,C,H,W]."""
         return torch.sigmoid(self.f_c1(features + phi)) * phi + features
 
 
@@ -112,7 +112,7 @@ class FeatureAffine(nn.Module):
         self.shift = _conv_pair(channels)
 
     def forward(self, phi: Tensor, features: Tensor) -> Tensor:
-        """phi and F [N,C,H,W] to F* [N,C,H,W]."""
+        """Maps phi and F [N,C,H,W] to F* [N,C,H,W]."""
         return (1 + self.scale(phi)) * features + self.shift(phi)  # type: ignore[no-any-return]
 
 

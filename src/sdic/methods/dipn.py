@@ -92,7 +92,7 @@ class UpMerge(nn.Module):
         self.merge = ConvNorm(2 * skip_chs, 2 * skip_chs)
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
-        """x [N,C,H,W] and skip [N,K,2H,2W] to [N,2K,2H,2W]."""
+        """Map [N,C,H,W] and skip [N,K,2H,2W] to [N,2K,2H,2W]."""
         return self.merge(torch.cat((self.up(x), skip), dim=1))  # type: ignore[no-any-return]
 
 
@@ -201,9 +201,7 @@ class DiscrepancyHourglass(nn.Module):
         in_chs = layout.stem_channels or 1
         for chs in VOLUME_CHANNELS:
             self.downs.append(
-                nn.Sequential(
-                    ConvNorm(in_chs, chs, stride=2, dims=3), ConvNorm(chs, chs, dims=3)
-                )
+                nn.Sequential(ConvNorm(in_chs, chs, stride=2, dims=3), ConvNorm(chs, chs, dims=3))
             )
             in_chs = chs
         self.fusions = nn.ModuleList()

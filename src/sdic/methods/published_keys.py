@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping
 
 from torch import Tensor
 
+from sdic.errors import WeightsError
+
 ENCODER_RULES = {
     "input_layer.": "trunk.input_layer.",
     "body.": "trunk.body.",
@@ -84,32 +86,49 @@ DICN_UNUSED = ("aff1.", "aff2.", "conv1.", "aff1d.agg.")
 LOSS_PREFIXES = ("id_loss.", "lpips_loss.")
 
 
-def is_unused(key: str, unused: Iterable[str]) -> bool:
-    """Whether an official path lies below one of the given prefixes."""
-    return key.startswith(tuple(unused))
+def official_key(key: str, rules: Mapping[str, str]) -> str:
+    """The official path of one of our parameters."""
+    for official, ours in rules.items():
+        if key.startswith(ours):
+            return official + key[len(ours) :]
+    return key
 
 
 def rename(
-    state_dict: Mapping[str, Tensor], rules: Mapping[str, str], unused: Iterable[str] = ()
+    state_dict: Mapping[str, Tensor],
+    keys: Iterable[str],
+    rules: Mapping[str, str],
+    unused: Iterable[str],
+    what: str,
 ) -> tuple[dict[str, Tensor], list[str]]:
-    """Give tensors of one official module our names.
-
-    A path that no rule knows keeps its name, so that a strict load lists it as surplus.
+    """Give the tensors of one official module our names.
 
     Args:
         state_dict: official paths without the module's prefix, and their tensors.
-        rules: one of the rule tables of this module.
-        unused: prefixes of paths to leave out.
+        keys: our names of all parameters and buffers that the module needs.
+        rules: the rule table of the module.
+        unused: prefixes of official paths to leave out.
+        what: the module of the file, for errors.
 
     Returns:
-        The renamed tensors, and the paths that were left out.
+        The tensors by our names, and the official paths that were left out.
+
+    Raises:
+        WeightsError: official paths are missing or in surplus; it names them.
     """
-    renamed: dict[str, Tensor] = {}
-    dropped: list[str] = []
-    for key, tensor in state_dict.items():
-        if is_unused(key, unused):
-            dropped.append(key)
-            continue
-        old = next((old for old in rules if key.startswith(old)), None)
-        renamed[key if old is None else rules[old] + key[len(old) :]] = tensor
-    return renamed, dropped
+    ours = {official_key(key, rules): key for key in keys}
+    surplus = [key for key in state_dict if key not in ours]
+    dropped = [key for key in surplus if key.startswith(tuple(unused))]
+    surplus = [key for key in surplus if key not in set(dropped)]
+    missing = [key for key in ours if key not in state_dict]
+    problems = [
+        f"{len(names)} {kind}: {', '.join(names)}"
+        for kind, names in (("missing", missing), ("surplus", surplus))
+        if names
+    ]
+    if problems:
+        raise WeightsError(
+            f"{what} is not the published network; {'; '.join(problems)}. "
+            "Use a complete, unchanged official file."
+        )
+    return {ours[key]: state_dict[key] for key in ours}, dropped
