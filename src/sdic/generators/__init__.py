@@ -2,29 +2,54 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from sdic.errors import InputError
 from sdic.generators.base import Generator
 from sdic.generators.mobile import MobileStyleGAN
+from sdic.generators.stylegan2 import FEATURE_LAYER, StyleGAN2
 
 __all__ = ["Generator", "create", "names"]
 
 
 def names() -> list[str]:
     """Keys of all generators that `create` knows."""
-    return ["mobile"]
+    return ["mobile", "stylegan2"]
 
 
-def create(name: str = "mobile") -> Generator:
-    """A pretrained generator by its key, frozen, on the CPU; its weights are fetched if needed.
+def create(
+    name: str = "mobile",
+    checkpoint: str | Path | None = None,
+    feature_layer: int = FEATURE_LAYER,
+) -> Generator:
+    """A pretrained generator by its key, frozen, on the CPU.
+
+    Args:
+        name: "mobile" (its weights are fetched if needed) or "stylegan2".
+        checkpoint: for "stylegan2": a published generator, e4e, pSp or SDIC file.
+        feature_layer: for "stylegan2": the layer whose output is F; 5, 7 and 9 make 32x32, 64x64
+            and 128x128. The mobile generator is always split at 64x64.
 
     Raises:
-        InputError: no generator has this key.
+        InputError: no generator has this key, or the arguments do not belong to it.
         WeightsError: its weights cannot be fetched or read.
     """
+    if name not in names():
+        raise InputError(f"There is no generator '{name}'; known are: {', '.join(names())}.")
+    if name == "stylegan2":
+        if checkpoint is None:
+            raise InputError(
+                "The generator 'stylegan2' comes without weights; give the path of a published "
+                "StyleGAN2, e4e or SDIC file as checkpoint."
+            )
+        return StyleGAN2.from_checkpoint(checkpoint, feature_layer)
+    if checkpoint is not None or feature_layer != FEATURE_LAYER:
+        raise InputError(
+            "The generator 'mobile' has its own weights and feature layer; "
+            "leave out checkpoint and feature layer, or choose 'stylegan2'."
+        )
     from sdic import weights
 
-    if name != "mobile":
-        raise InputError(f"There is no generator '{name}'; known are: {', '.join(names())}.")
     generator = MobileStyleGAN()
     generator.load_state_dict(weights.load("mobile"))
     return generator.freeze()

@@ -11,6 +11,8 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
+from sdic.errors import InputError
+
 LATENT_DIM = 512
 
 
@@ -57,6 +59,20 @@ class Generator(nn.Module, ABC):
     def forward(self, w_plus: Tensor, size: int | None = None) -> Tensor:
         """One whole pass: latents w+ [N,S,512] to images [N,3,size,size]."""
         return self.from_features(self.to_features(w_plus), w_plus, size)
+
+    def check_size(self, size: int | None) -> int:
+        """The side of the image asked for, in pixels; None is the full resolution.
+
+        Raises:
+            InputError: the size does not divide the resolution.
+        """
+        size = self.resolution if size is None else size
+        if size < 1 or self.resolution % size:
+            raise InputError(
+                f"Image size {size} was asked for; it must divide {self.resolution}, "
+                "the resolution of the generator."
+            )
+        return size
 
     def broadcast(self, w: Tensor) -> Tensor:
         """Repeat w [N,512] over all style rows: w+ [N,S,512]."""

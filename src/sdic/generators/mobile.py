@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as nnf
 
-from sdic.errors import InputError
 from sdic.generators.base import LATENT_DIM, Generator
 
 # Channels that come out of each block; block i works at side 8 * 2**i.
@@ -168,12 +167,7 @@ class MobileStyleGAN(Generator):
         return self._run_blocks(x, w_plus, 0, self.feature_block + 1)
 
     def from_features(self, features: Tensor, w_plus: Tensor, size: int | None = None) -> Tensor:
-        size = self.resolution if size is None else size
-        if size < 1 or self.resolution % size:
-            raise InputError(
-                f"Image size {size} was asked for; it must divide {self.resolution}, "
-                "the resolution of the generator."
-            )
+        size = self.check_size(size)
         x = self._run_blocks(features, w_plus, self.feature_block + 1, len(self.blocks))
         x = x * self.to_image_modulation(w_plus[:, 3 * len(self.blocks)])
         if size == self.resolution:
