@@ -22,18 +22,18 @@ SIDE = 8
 
 
 class ToyTask:
-    """Two small networks with batch norm and dropout, which play against each other."""
+    """Two small networks which play against each other; with batch norm and dropout, or plain."""
 
     skips_parameters = False
 
-    def __init__(self) -> None:
+    def __init__(self, plain: bool = False) -> None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(1)
             self.networks: dict[str, nn.Module] = {
                 "painter": nn.Sequential(
                     nn.Conv2d(3, 8, 3, padding=1),
-                    nn.BatchNorm2d(8),
-                    nn.Dropout(0.2),
+                    nn.Identity() if plain else nn.BatchNorm2d(8),
+                    nn.Identity() if plain else nn.Dropout(0.2),
                     nn.ReLU(),
                     nn.Conv2d(8, 3, 3, padding=1),
                 ),
@@ -103,19 +103,30 @@ def trainer(out: Path, recipe: recipes.Recipe | None = None, **arguments: Any) -
     return Trainer(task, data, recipe, launched, out, **arguments)
 
 
-def main(out: str, steps: str, checkpoint_every: str, pause: str, processes: str) -> None:
-    """Train and append each step's losses to `losses.jsonl` (of the first process)."""
+class SharedData(ToyData):
+    """What `processes` processes would get, one after the other in a single one."""
+
+    def __init__(self, processes: int) -> None:
+        super().__init__()
+        self.processes = processes
+
+    def batch(self, index: int, rank: int = 0, world_size: int = 1) -> Batch:
+        return super().batch(index // self.processes, index % self.processes)
+
+
+def main(out: str, text: str) -> None:
+    """Train and append each step's losses to `losses.jsonl` (the first process does)."""
     torch.set_num_threads(1)
-    recipe = toy_recipe(
-        steps=int(steps), log__checkpoint=int(checkpoint_every), accumulate=2, batch_size=2
-    )
-    run = trainer(Path(out), recipe, processes=int(processes))
+    options = json.loads(text)
+    pause, plain = options.pop("pause", 0.0), options.pop("plain", False)
+    processes = options.pop("processes", 1)
+    run = trainer(Path(out), toy_recipe(**options), task=ToyTask(plain), processes=processes)
 
     def record(step: int, losses: dict[str, float]) -> None:
         if run.fabric.is_global_zero:
             with (Path(out) / "losses.jsonl").open("a") as file:
                 file.write(json.dumps([step, losses]) + "\n")
-        time.sleep(float(pause))
+        time.sleep(pause)
 
     run.train(on_step=record)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from sdic.errors import TrainingError
 from sdic.generators.base import Generator
 from sdic.generators.mobile import MobileStyleGAN
 from sdic.generators.mobile_fused import fuse
-from sdic.losses import perceptual
+from sdic.losses import IdentityLoss, JointLoss, LossWeights, perceptual
 from sdic.methods.compact import CompactDICN, CompactDIPN
 from sdic.methods.dicn import DICN
 from sdic.methods.dipn import DIPN
@@ -27,7 +28,6 @@ from sdic.training.data import Mixture, Photos, derive_seed
 from sdic.training.recipe import Recipe
 from sdic.training.task import Task
 from sdic.training.tasks import CompensationTask, EncoderTask
-from sdic.training.tasks.common import Judges
 
 
 def build_generator(recipe: Recipe) -> Generator:
@@ -60,9 +60,7 @@ def build_task(recipe: Recipe, generator: Generator) -> Task:
 def build_data(recipe: Recipe, generator: Generator, root: Path | None, cache: Path) -> Mixture:
     """The recipe's training images.
 
-    Args:
-        root: folder that the recipe's photo folders are relative to; None for none.
-        cache: folder for decoded photos.
+    Photo folders are relative to `root`; decoded photos are kept in `cache`.
     """
     photos = None
     if recipe.data.generator_share < 1:
@@ -99,7 +97,7 @@ def _encoder_task(recipe: Recipe, generator: Generator) -> EncoderTask:
         generator,
         encoder,
         recipe.losses,
-        _judges(recipe),
+        _joint(recipe),
         recipe.image_size,
         LatentDiscriminator() if adversarial else None,
         recipe.progressive,
@@ -126,7 +124,7 @@ def _compensation_task(recipe: Recipe, generator: Generator) -> CompensationTask
     else:
         dicn = _call("dicn", DICN, (styles, shape, names.dicn), dicn_options)
     return CompensationTask(
-        generator, encoder, dipn, dicn, recipe.losses, _judges(recipe), recipe.image_size
+        generator, encoder, dipn, dicn, recipe.losses, _joint(recipe), recipe.image_size
     )
 
 
@@ -145,11 +143,14 @@ def _encoder(recipe: Recipe, generator: Generator) -> Any:
     return encoder
 
 
-def _judges(recipe: Recipe) -> Judges:
-    losses = recipe.losses
-    return Judges(
+def _joint(recipe: Recipe) -> JointLoss:
+    names = {entry.name for entry in dataclasses.fields(LossWeights)}
+    wanted = dataclasses.asdict(recipe.losses)
+    losses = LossWeights(**{name: value for name, value in wanted.items() if name in names})
+    return JointLoss(
+        losses,
         perceptual.create() if losses.perceptual else None,
-        identity.create("fr-feature") if losses.identity else None,
+        IdentityLoss(identity.create("fr-feature")) if losses.identity else None,
     )
 
 

@@ -136,7 +136,7 @@ def _pieces(
     for name, tensor in tensors.items():
         flat = tensor.detach().cpu().contiguous().view(-1)
         chunk = max(1, (PIECE_BYTES - _HEADER_BYTES) // tensor.element_size())
-        chunks = flat.split(chunk) if len(flat) else (flat,)
+        chunks = torch.split(flat, chunk) if len(flat) else (flat,)
         parts[name] = (list(tensor.shape), len(chunks))
         for i, part in enumerate(chunks):
             size = part.numel() * part.element_size() + _HEADER_BYTES

@@ -186,4 +186,5 @@ def _decode(path: Path, size: int) -> npt.NDArray[np.uint8]:
             "Align it first with `sdic align`."
         )
     reduced = images.resize_antialiased(images.to_tensor(photo.rgb), size)
-    return images.to_uint8(reduced)[0].transpose(2, 0, 1)
+    pixels: images.Pixels = images.to_uint8(reduced)[0].transpose(2, 0, 1)
+    return pixels

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Literal
 
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.strategies import DDPStrategy
+from lightning_fabric.strategies.ddp import DDPStrategy
 
 from sdic.errors import TrainingError
 
@@ -48,6 +49,7 @@ def fabric(
             f"Device '{device}' with {processes} process(es) was asked for; "
             f"there is: {there}, with {torch.cuda.device_count()} GPU(s)."
         )
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it tells of each default
     made = Fabric(
         accelerator=kind,
         devices=[int(number)] if number else processes,

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import torch
 from filelock import FileLock, Timeout
@@ -155,9 +156,8 @@ class Trainer:
         self.optimisers: dict[str, _FabricOptimizer] = {}
         for phase in self.phases:
             parameters = [p for name in phase.modules for p in self._parameters(name)]
-            self.optimisers[phase.name] = self.fabric.setup_optimizers(
-                create(self.recipe.optimiser, parameters)
-            )
+            optimiser = self.fabric.setup_optimizers(create(self.recipe.optimiser, parameters))
+            self.optimisers[phase.name] = cast(_FabricOptimizer, optimiser)
 
     def _layout(self, module: nn.Module) -> None:
         if self.recipe.channels_last:
@@ -248,7 +248,7 @@ class Trainer:
             with ExitStack() as stack:
                 if i + 1 < len(batches) and self.fabric.world_size > 1:
                     for name in phase.modules:
-                        wrapped = self.task.networks[name]
+                        wrapped = cast(_FabricModule, self.task.networks[name])
                         stack.enter_context(self.fabric.no_backward_sync(wrapped))
                 with self.fabric.autocast():
                     losses = self.task.step(phase.name, batch, self.step)
@@ -328,7 +328,7 @@ class Trainer:
         size, rank, world = self.recipe.batch_size, self.fabric.global_rank, self.fabric.world_size
         totals: dict[str, float] = {}
         with self._evaluating():
-            for part in images[rank::world].split(size):
+            for part in torch.split(images[rank::world], size):
                 for name, values in self.task.validate(part.to(self.fabric.device)).items():
                     totals[name] = totals.get(name, 0.0) + float(values.double().sum())
         names = sorted(totals)

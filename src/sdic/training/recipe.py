@@ -45,24 +45,32 @@ class Losses:
     """Weights of the losses; a loss of weight 0 is neither loaded nor computed.
 
     Attributes:
-        mse: mean squared error of the image on [-1,1].
+        l2: mean squared error of the image on [-1,1].
         perceptual: shift-tolerant LPIPS.
         identity: 1 - cosine of the identity features.
-        edit_latents: mean absolute difference of w and w* (eq. 8).
-        edit_features: mean absolute difference of F and F* (eq. 8).
+        edit_latents: distance of w and w* (eq. 8).
+        edit_features: distance of F and F* (eq. 8).
+        edit_norm: "l1", mean absolute difference, or "l2", mean squared difference, of both.
+        discrepancy: mean absolute difference of D and x - R0, for a D of three channels.
         latents: squared error of the predicted w+ where the true w is known.
-        delta: mean L2 norm of the offsets of the style rows from row 0 (e4e).
+        delta: sum over the style rows of the L2 norm of their offset from row 0 (e4e).
         adversarial: non-saturating loss against the latent discriminator (e4e).
     """
 
-    mse: float = 1.0
+    l2: float = 1.0
     perceptual: float = 0.0
     identity: float = 0.0
     edit_latents: float = 0.0
     edit_features: float = 0.0
+    edit_norm: str = "l1"
+    discrepancy: float = 0.0
     latents: float = 0.0
     delta: float = 0.0
     adversarial: float = 0.0
+
+    def weights(self) -> dict[str, float]:
+        """The weights by name, without `edit_norm`, which is none."""
+        return {k: v for k, v in dataclasses.asdict(self).items() if k != "edit_norm"}
 
 
 @dataclass(frozen=True)
@@ -223,7 +231,7 @@ def from_dict(table: Mapping[str, Any]) -> Recipe:
             value = getattr(value, part)
         if not accepts(value):
             raise TrainingError(f"Recipe key '{key}' is {value!r}; expected {expected}.")
-    for loss, weight in dataclasses.asdict(recipe.losses).items():
+    for loss, weight in recipe.losses.weights().items():
         if weight < 0:
             raise TrainingError(f"Recipe key 'losses.{loss}' is {weight}; expected at least 0.")
     return recipe
@@ -258,6 +266,7 @@ _RANGES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("precision", *_one_of("fp32", "bf16")),
     ("ema_decay", lambda value: 0 <= value < 1, "at least 0 (no averaging) and below 1"),
     ("storage", *_one_of("exact", "compact")),
+    ("losses.edit_norm", *_one_of("l1", "l2")),
     ("optimiser.name", *_one_of("ranger", "adamw")),
     ("optimiser.learning_rate", *_POSITIVE),
     ("optimiser.weight_decay", *_NOT_NEGATIVE),

@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
 from sdic.generators.base import Generator
+from sdic.losses import Compensation, JointLoss
 from sdic.training.recipe import Losses
 from sdic.training.task import Batch, Phase
-from sdic.training.tasks.common import Judges, check_losses, image_losses, judge, total
+from sdic.training.tasks.common import check_losses, judge, psnr
 
-LOSSES = ("mse", "perceptual", "identity", "edit_latents", "edit_features")
-
-
-@dataclass(frozen=True)
-class _Compensated:
-    """Both passes over the images: before (w, F, R0) and after compensation (w*, F*, R)."""
-
-    latents: Tensor
-    features: Tensor
-    initial: Tensor
-    new_latents: Tensor
-    new_features: Tensor
-    result: Tensor
+LOSSES = ("l2", "perceptual", "identity", "edit_latents", "edit_features", "discrepancy")
 
 
 class CompensationTask:
@@ -36,7 +23,7 @@ class CompensationTask:
         dipn: (x, R0) -> D.
         dicn: (D, F, w) -> (F*, w*).
         weights: of the losses `LOSSES`.
-        judges: networks of the perceptual and identity losses.
+        joint: the joint loss of the same weights.
         size: side of the images.
     """
 
@@ -49,17 +36,17 @@ class CompensationTask:
         dipn: nn.Module,
         dicn: nn.Module,
         weights: Losses,
-        judges: Judges,
+        joint: JointLoss,
         size: int = 256,
     ) -> None:
         check_losses(weights, LOSSES, "compensation")
         self.generator, self.encoder = generator, encoder
-        self.weights, self.judges, self.size = weights, judges, size
+        self.joint, self.size = joint, size
         self.networks: dict[str, nn.Module] = {"dipn": dipn, "dicn": dicn}
 
     def frozen(self) -> list[nn.Module]:
-        """Generator, encoder and judges."""
-        return [self.generator, self.encoder, *self.judges.networks()]
+        """Generator, encoder and the networks of the losses."""
+        return [self.generator, self.encoder, self.joint]
 
     def phases(self) -> list[Phase]:
         """One step for both networks."""
@@ -67,26 +54,22 @@ class CompensationTask:
 
     def step(self, phase: str, batch: Batch, step: int) -> dict[str, Tensor]:
         """Eq. 9: reconstruction (eq. 7) and closeness to w and F (eq. 8)."""
-        done = self._compensate(batch.images)
-        losses = image_losses(batch.images, done.result, self.judges)
-        if self.weights.edit_latents:
-            losses["edit_latents"] = (done.new_latents - done.latents).abs().mean()
-        if self.weights.edit_features:
-            losses["edit_features"] = (done.new_features - done.features).abs().mean()
-        return total(losses, self.weights)
+        _, pair, result = self._compensate(batch.images)
+        total, terms = self.joint(result, batch.images, pair)
+        return {"total": total, **terms}
 
     def sample_grid(self, batch: Batch) -> Tensor:
         """Rows of photo, initial reconstruction R0 and final reconstruction R."""
-        done = self._compensate(batch.images)
-        return torch.stack((batch.images, done.initial, done.result), dim=1)
+        initial, _, result = self._compensate(batch.images)
+        return torch.stack((batch.images, initial, result), dim=1)
 
     def validate(self, images: Tensor) -> dict[str, Tensor]:
-        """PSNR, what the judges say, and the PSNR before compensation."""
-        done = self._compensate(images)
-        before = judge(images, done.initial, Judges())
-        return judge(images, done.result, self.judges) | {"initial_psnr": before["psnr"]}
+        """PSNR and the image losses, and the PSNR before compensation."""
+        initial, _, result = self._compensate(images)
+        return judge(images, result, self.joint) | {"initial_psnr": psnr(images, initial)}
 
-    def _compensate(self, images: Tensor) -> _Compensated:
+    def _compensate(self, images: Tensor) -> tuple[Tensor, Compensation, Tensor]:
+        """Both passes over the images: R0, the codes and features before and after, and R."""
         with torch.no_grad():
             latents = self.encoder(images).float()
             features = self.generator.to_features(latents).float()
@@ -94,6 +77,8 @@ class CompensationTask:
             initial = initial.float().clamp(-1, 1)
         discrepancy = self.networks["dipn"](images, initial)
         new_features, new_latents = self.networks["dicn"](discrepancy, features, latents)
-        new_features, new_latents = new_features.float(), new_latents.float()
         result = self.generator.from_features(new_features, new_latents, self.size).float()
-        return _Compensated(latents, features, initial, new_latents, new_features, result)
+        pair = Compensation(
+            latents, new_latents, features, new_features, images - initial, discrepancy
+        )
+        return initial, pair, result

@@ -1,0 +1,97 @@
+"""Recipes: every shipped one is valid, and every mistake is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sdic.errors import TrainingError
+from sdic.training import recipe as recipes
+from sdic.training.tasks import compensation, encoder
+from sdic.training.tasks.common import check_losses
+
+
+@pytest.mark.parametrize("name", recipes.shipped())
+def test_shipped_recipes_are_valid_for_their_task(name: str) -> None:
+    recipe = recipes.load(name)
+    known = {"encoder": encoder.LOSSES, "compensation": compensation.LOSSES}[recipe.task]
+    check_losses(recipe.losses, known, recipe.task)
+
+
+def test_the_paper_recipe_has_the_paper_s_numbers() -> None:
+    recipe = recipes.load("sdic-paper")
+    losses = recipe.losses
+    assert (losses.l2, losses.perceptual, losses.identity) == (1.0, 0.8, 0.2)
+    assert (losses.edit_latents, losses.edit_features, losses.edit_norm) == (0.5, 0.5, "l1")
+    assert (recipe.optimiser.name, recipe.optimiser.learning_rate) == ("ranger", 1e-3)
+    assert (recipe.batch_size, recipe.steps) == (2, 100_000)
+
+
+def test_overrides_change_nested_values_of_every_type(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text('task = "encoder"\n[data]\nphotos = "one"\n')
+    recipe = recipes.load(
+        file,
+        [
+            "optimiser.learning_rate=1",
+            "data.augmentation.occluders=0.25",
+            "components.encoder=e4e",
+            "channels_last=false",
+            'validation.photos=["a", "b"]',
+            "components.options.dipn.channels=64",
+        ],
+    )
+    assert recipe.optimiser.learning_rate == 1.0
+    assert recipe.data.augmentation.occluders == 0.25
+    assert recipe.components.encoder == "e4e"
+    assert recipe.channels_last is False
+    assert recipe.data.photos == ("one",)
+    assert recipe.validation.photos == ("a", "b")
+    assert recipe.components.options == {"dipn": {"channels": 64}}
+    assert recipes.from_dict(recipe.to_dict()) == recipe
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "lacks the key 'task'"),
+        ('task = "encoder"\nstep = 3', "'step' is not known; did you mean 'steps'"),
+        ('task = "encoder"\n[losses]\nlpips = 1', r"'losses\.lpips' is not known; known: l2"),
+        ('task = "encoder"\nsteps = 1.5', "'steps' is 1.5; expected a whole number"),
+        ('task = "encoder"\nsteps = true', "'steps' is True; expected a whole number"),
+        ('task = "encoder"\nsteps = 0', "'steps' is 0; expected a number above 0"),
+        ('task = "paint"', "'task' is 'paint'; expected 'encoder' or 'compensation'"),
+        ('task = "encoder"\n[losses]\nl2 = -1', r"'losses\.l2' is -1\.0; expected at least 0"),
+        ('task = "encoder"\n[data]\ngenerator_share = 2', "expected a number between 0 and 1"),
+        ('task = "encoder"\n[data]\nphotos = [1]', r"'data\.photos'.*expected a list of texts"),
+        ('task = "encoder"\ndata = 1', "'data' is 1; expected a table"),
+        ("task = ", "is not valid TOML"),
+    ],
+)
+def test_mistakes_are_named(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "recipe.toml"
+    file.write_text(text)
+    with pytest.raises(TrainingError, match=message):
+        recipes.load(file)
+
+
+def test_an_unknown_recipe_names_the_known_ones() -> None:
+    with pytest.raises(TrainingError, match="no recipe 'nothing'.*sdic-paper"):
+        recipes.load("nothing")
+
+
+def test_an_override_without_a_value_is_refused() -> None:
+    with pytest.raises(TrainingError, match="write it as key=value"):
+        recipes.load("sdic-paper", ["steps"])
+    with pytest.raises(TrainingError, match="'steps' in 'steps.more=1' holds no table"):
+        recipes.load("sdic-paper", ["steps.more=1"])
+
+
+def test_a_foreign_loss_is_refused() -> None:
+    recipe = recipes.from_dict({"task": "compensation", "losses": {"delta": 1.0}})
+    with pytest.raises(TrainingError, match=r"losses\.delta is no loss of it"):
+        check_losses(recipe.losses, compensation.LOSSES, recipe.task)
+    recipe = recipes.from_dict({"task": "compensation", "losses": {"l2": 0.0}})
+    with pytest.raises(TrainingError, match="all losses weigh 0"):
+        check_losses(recipe.losses, compensation.LOSSES, recipe.task)
