@@ -90,7 +90,8 @@ def frechet_lite0(
     """
     with torch.no_grad():
         features, other_features = (
-            torch.cat([network(part) for part in faces.split(batch)]) for faces in (images, others)
+            torch.cat([network(part) for part in torch.split(faces, batch)])
+            for faces in (images, others)
         )
     return frechet_distance(features, other_features)
 

@@ -1,6 +1,32 @@
-"""Recognition networks that judge faces: who, how old, which expression, which pose."""
+"""Recognition networks that judge faces: who, how old, which expression, which pose.
 
-from sdic.recognition.base import Recogniser
+    recogniser = sdic.recognition.create("fr-feature")      # images to unit embeddings
+    scorer = sdic.recognition.create_scorer("yaw")          # images to degrees
+
+All are pretrained and frozen, take FFHQ-aligned images [N,3,256,256] in [-1,1], and pass gradients
+to the images.
+"""
+
+from sdic.recognition.attributes import (
+    Attribute,
+    AttributeScorer,
+    create_scorer,
+    create_scorers,
+    get_attribute,
+    list_attributes,
+)
+from sdic.recognition.base import Network, Recogniser
 from sdic.recognition.identity import create, list_recognisers
 
-__all__ = ["Recogniser", "create", "list_recognisers"]
+__all__ = [
+    "Attribute",
+    "AttributeScorer",
+    "Network",
+    "Recogniser",
+    "create",
+    "create_scorer",
+    "create_scorers",
+    "get_attribute",
+    "list_attributes",
+    "list_recognisers",
+]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,8 @@ from sdic.errors import WeightsError
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+Kind = TypeVar("Kind", bound=nn.Module)
 
 
 class Network(nn.Module, ABC):
@@ -77,7 +79,13 @@ class Recogniser(Network):
 
     def compare(self, images: Tensor, others: Tensor) -> Tensor:
         """How alike two faces are, pair by pair [N], in the recogniser's own measure."""
-        return (self(images) * self(others)).sum(1)
+        similarities: Tensor = (self(images) * self(others)).sum(1)
+        return similarities
+
+
+def of_kind(modules: Iterable[nn.Module], kind: type[Kind]) -> list[Kind]:
+    """Those of the modules that are of one kind, in order."""
+    return [module for module in modules if isinstance(module, kind)]
 
 
 def pair_tensors(name: str, targets: Sequence[Tensor], values: Sequence[Tensor]) -> None:
@@ -95,16 +103,17 @@ def pair_tensors(name: str, targets: Sequence[Tensor], values: Sequence[Tensor])
         copy_tensor(name, target, value)
 
 
-def copy_tensor(name: str, target: Tensor, value: Tensor) -> None:
+def copy_tensor(name: str, target: Tensor | None, value: Tensor) -> None:
     """Copy one value into a parameter or buffer.
 
     Raises:
         WeightsError: the shapes differ.
     """
-    if target.shape != value.shape:
+    if target is None or target.shape != value.shape:
+        expected = "none" if target is None else str(tuple(target.shape))
         raise WeightsError(
-            f"A tensor of {name} has shape {tuple(value.shape)} where {tuple(target.shape)} was"
-            " expected: delete the weights from the cache and fetch them again."
+            f"A tensor of {name} has shape {tuple(value.shape)} where {expected} was expected:"
+            " delete the weights from the cache and fetch them again."
         )
     with torch.no_grad():
         target.copy_(value)

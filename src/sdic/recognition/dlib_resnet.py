@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sdic.recognition.base import Recogniser, copy_tensor
+from sdic.recognition.base import Recogniser, copy_tensor, of_kind
 from sdic.recognition.preprocessing import DLIB_MEAN, Crop, subtract, to_bytes
 from sdic.recognition.tensorflow import TensorReader
 
@@ -99,13 +99,13 @@ class DlibResNet(Recogniser):
     def compare(self, images: Tensor, others: Tensor) -> Tensor:
         """Euclidean distance [N] between the descriptors of images and others, pair by pair."""
         first, second = (self.describe(self.preprocess(faces)) for faces in (images, others))
-        return torch.linalg.vector_norm(first - second, dim=1)
+        distances: Tensor = torch.linalg.vector_norm(first - second, dim=1)
+        return distances
 
     def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         """Load dlib's tensors; the scales and offsets after the convolutions are folded in."""
         reader = TensorReader(self.name, tensors)
-        layers = [layer for layer in self.modules() if isinstance(layer, nn.Conv2d)]
-        for number, layer in enumerate(layers):
+        for number, layer in enumerate(of_kind(self.modules(), nn.Conv2d)):
             gamma = reader.read(f"affine.{number}.gamma").flatten()
             beta = reader.read(f"affine.{number}.beta").flatten()
             weight = reader.read(f"conv.{number}.weight") * gamma[:, None, None, None]

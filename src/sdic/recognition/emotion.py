@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sdic.recognition.base import Network
+from sdic.recognition.base import Network, of_kind
 from sdic.recognition.preprocessing import Crop
 from sdic.recognition.tensorflow import SameConv2d, SeparableConv2d, TensorReader, max_pool_same
 
@@ -65,11 +65,13 @@ class Emotion(Network):
     def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         """Load the TensorFlow.js weights."""
         reader = TensorReader(self.name, tensors)
-        for number, layer in enumerate([*self.stem, *self.shortcuts], start=1):
+        convolutions = of_kind([*self.stem, *self.shortcuts], nn.Conv2d)
+        for number, layer in enumerate(convolutions, start=1):
             prefix = f"{PREFIX}/conv2d_{number}/Conv2D"
             reader.fill(layer, f"{prefix}_weights", f"{prefix}_bn_offset")
-        for number, (layer, depthwise) in enumerate(zip(self.separable, DEPTHWISE, strict=True), 1):
+        separable = of_kind(self.separable, SeparableConv2d)
+        for number, (block, depthwise) in enumerate(zip(separable, DEPTHWISE, strict=True), 1):
             prefix = f"{PREFIX}/separable_conv2d_{number}/separable_conv2d"
-            reader.fill_separable(layer, depthwise, f"{prefix}_weights", f"{prefix}_bn_offset")
+            reader.fill_separable(block, depthwise, f"{prefix}_weights", f"{prefix}_bn_offset")
         reader.fill(self.last, *LAST)
         reader.finish()

@@ -13,11 +13,13 @@ from typing import NamedTuple
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sdic.recognition.base import Network
+from sdic.recognition.base import Network, of_kind
 from sdic.recognition.preprocessing import DLIB_MEAN, Crop, subtract, to_bytes
 from sdic.recognition.tensorflow import SameConv2d, SeparableConv2d, TensorReader, max_pool_same
 
-CROP = Crop(rows=(31, 235), columns=(26, 230), size=112)
+# Of five crops this one brought the three networks closest to dlib's landmarks, to faceres and to
+# emotion, on 60 real and 40 generated faces.
+CROP = Crop(rows=(60, 240), columns=(38, 218), size=112)
 EXPRESSIONS = ("neutral", "happy", "sad", "angry", "fearful", "disgusted", "surprised")
 
 
@@ -73,12 +75,12 @@ class _DenseNetwork(Network):
     def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         """Load the TensorFlow.js weights."""
         reader = TensorReader(self.name, tensors)
-        for i, block in enumerate(self.blocks):
+        for i, block in enumerate(of_kind(self.blocks, _DenseBlock)):
             for j, layer in enumerate(block.layers):
                 prefix = f"dense{i}/conv{j}"
                 if isinstance(layer, SeparableConv2d):
                     _read_separable(reader, layer, prefix)
-                else:
+                elif isinstance(layer, SameConv2d):
                     reader.fill(layer, f"{prefix}/filters", f"{prefix}/bias")
         reader.fill(self.head, "fc/weights", "fc/bias")
         reader.finish()
@@ -108,9 +110,10 @@ class FaceApiLandmarks(_DenseNetwork):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images [N,3,256,256] in [-1,1] to points [N,68,2] in pixels of the aligned image."""
-        points = self.judge_inputs(preprocess(images)).unflatten(1, (68, 2))
+        points = self.judge_inputs(preprocess(images)).reshape(-1, 68, 2)
         side = CROP.rows[1] - CROP.rows[0]
-        return points * side + points.new_tensor([CROP.columns[0], CROP.rows[0]])
+        corner = points.new_tensor([CROP.columns[0], CROP.rows[0]])
+        return points * side + corner
 
 
 class AgeGender(NamedTuple):
@@ -157,9 +160,8 @@ class FaceApiAgeGender(Network):
         super().__init__()
         self.stem = SameConv2d(3, 32, 3, 2)
         self.entry = nn.ModuleList([_Reduction(32, 64, activate=False), _Reduction(64, 128)])
-        self.middle = nn.ModuleList(
-            nn.ModuleList(SeparableConv2d(128, 128) for _ in range(3)) for _ in range(2)
-        )
+        # Two blocks of three convolutions.
+        self.middle = nn.ModuleList(SeparableConv2d(128, 128) for _ in range(6))
         self.exit = _Reduction(128, 256)
         self.last = SeparableConv2d(256, 512)
         self.age = nn.Linear(512, 1)
@@ -170,7 +172,7 @@ class FaceApiAgeGender(Network):
         x = F.relu(self.stem(inputs))
         for reduction in self.entry:
             x = reduction(x)
-        for block in self.middle:
+        for block in (self.middle[:3], self.middle[3:]):
             y = x
             for layer in block:
                 y = layer(F.relu(y))
@@ -187,11 +189,11 @@ class FaceApiAgeGender(Network):
         """Load the TensorFlow.js weights."""
         reader = TensorReader(self.name, tensors)
         reader.fill(self.stem, "entry_flow/conv_in/filters", "entry_flow/conv_in/bias")
-        for i, reduction in enumerate(self.entry):
+        for i, reduction in enumerate(of_kind(self.entry, _Reduction)):
             reduction.read(reader, f"entry_flow/reduction_block_{i}")
-        for i, block in enumerate(self.middle):
-            for j, layer in enumerate(block):
-                _read_separable(reader, layer, f"middle_flow/main_block_{i}/separable_conv{j}")
+        for i, layer in enumerate(of_kind(self.middle, SeparableConv2d)):
+            prefix = f"middle_flow/main_block_{i // 3}/separable_conv{i % 3}"
+            _read_separable(reader, layer, prefix)
         self.exit.read(reader, "exit_flow/reduction_block")
         _read_separable(reader, self.last, "exit_flow/separable_conv")
         reader.fill(self.age, "fc/age/weights", "fc/age/bias")

@@ -12,15 +12,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sdic.recognition.base import Recogniser, copy_tensor
+from sdic.recognition.base import Recogniser, copy_tensor, of_kind
 from sdic.recognition.preprocessing import Crop, subtract, to_bytes
 from sdic.recognition.tensorflow import SameConv2d, TensorReader
 
 CROP = Crop(rows=(31, 235), columns=(26, 230), size=224)
 BLUE_GREEN_RED_MEAN = (103.939, 116.779, 123.68)
 # (channels out, stride) of the thirteen depthwise blocks.
-BLOCKS = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2))
-BLOCKS = (*BLOCKS, (1024, 1))
+BLOCKS = (
+    *[(64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2)],
+    *[(512, 1)] * 5,
+    *[(1024, 2), (1024, 1)],
+)
 AGES = 100
 
 
@@ -89,7 +92,9 @@ class FaceRes(Recogniser):
         """Load the TensorFlow.js weights; the scale after each depthwise filter is folded in."""
         reader = TensorReader(self.name, tensors)
         reader.fill(self.stem, "conv1/convolution/merged_input", "conv1_bn/batchnorm_1/sub")
-        layers = zip(self.depthwise, self.pointwise, strict=True)
+        layers = zip(
+            of_kind(self.depthwise, SameConv2d), of_kind(self.pointwise, nn.Conv2d), strict=True
+        )
         for number, (depthwise, pointwise) in enumerate(layers, start=1):
             prefix = f"conv_dw_{number}"
             scale = reader.read(f"{prefix}_bn/batchnorm_1/mul")

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sdic.recognition.base import Network, copy_tensor
+from sdic.recognition.base import Network, copy_tensor, of_kind
 from sdic.recognition.face_api import AgeGender
 from sdic.recognition.preprocessing import Crop
 from sdic.recognition.tensorflow import TensorReader
@@ -69,7 +69,7 @@ class Gear(Network):
         """Load the TensorFlow.js weights; those of the head for race have no use here."""
         used = {k: v for k, v in tensors.items() if not any(part in k for part in RACE_HEAD)}
         reader = TensorReader(self.name, used)
-        for number, layer in enumerate(self.convolutions, start=1):
+        for number, layer in enumerate(of_kind(self.convolutions, nn.Conv2d), start=1):
             prefix = f"{PREFIX}/conv2d_{number}"
             reader.fill(
                 layer, f"{prefix}/Conv2D/ReadVariableOp", f"{prefix}/BiasAdd/ReadVariableOp"

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sdic.recognition.base import Recogniser, pair_tensors
+from sdic.recognition.base import Recogniser, of_kind, pair_tensors
 from sdic.recognition.preprocessing import Crop, to_bytes
 
 CROP = Crop(rows=(31, 225), columns=(31, 225), size=112)
@@ -76,7 +76,8 @@ class MobileFaceNet(Recogniser):
 
     def describe(self, inputs: Tensor) -> Tensor:
         """The network itself: inputs [N,3,112,112] to embeddings [N,512], not normalised."""
-        return self.head(self.trunk(inputs)).flatten(1)
+        embeddings: Tensor = self.head(self.trunk(inputs)).flatten(1)
+        return embeddings
 
     def forward(self, images: Tensor) -> Tensor:
         """Images [N,3,256,256] in [-1,1] to unit embeddings [N,512]."""
@@ -85,10 +86,11 @@ class MobileFaceNet(Recogniser):
     def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         """Load the ONNX initializers, whose numbers as names follow the order of the layers."""
         ordered = [tensors[key] for key in sorted(tensors, key=int)]
-        kinds = {
-            4: [m.weight for m in self.modules() if isinstance(m, nn.Conv2d)],
-            1: [m.bias for m in self.modules() if isinstance(m, nn.Conv2d) and m.bias is not None],
-            3: [m.weight for m in self.modules() if isinstance(m, nn.PReLU)],
+        convolutions = of_kind(self.modules(), nn.Conv2d)
+        kinds: dict[int, list[Tensor]] = {
+            4: [layer.weight for layer in convolutions],
+            1: [layer.bias for layer in convolutions if layer.bias is not None],
+            3: [layer.weight for layer in of_kind(self.modules(), nn.PReLU)],
         }
         for dimensions, parameters in kinds.items():
             values = [t for t in ordered if t.ndim == dimensions and t.is_floating_point()]
