@@ -162,12 +162,14 @@ class MobileStyleGAN(Generator):
         return self.mapping_network(z)  # type: ignore[no-any-return]
 
     def to_features(self, w_plus: Tensor) -> Tensor:
-        x = self.constant.expand(len(w_plus), -1, -1, -1)
+        w_plus = w_plus.to(self.constant.dtype)
+        x = self.constant.expand(w_plus.shape[0], -1, -1, -1)
         x = self.conv1(x, w_plus[:, 0])
         return self._run_blocks(x, w_plus, 0, self.feature_block + 1)
 
     def from_features(self, features: Tensor, w_plus: Tensor, size: int | None = None) -> Tensor:
         size = self.check_size(size)
+        features, w_plus = features.to(self.constant.dtype), w_plus.to(self.constant.dtype)
         x = self._run_blocks(features, w_plus, self.feature_block + 1, len(self.blocks))
         x = x * self.to_image_modulation(w_plus[:, 3 * len(self.blocks)])
         if size == self.resolution:

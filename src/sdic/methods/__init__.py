@@ -1,1 +1,133 @@
 """Inversion methods: one file for each, all under one contract (`methods.base`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from sdic import generators
+from sdic.errors import InputError
+from sdic.generators.base import Generator
+from sdic.losses import perceptual
+from sdic.methods import optimisation, pti
+from sdic.methods.base import Inversion, Inverter
+from sdic.methods.optimisation import Optimisation
+from sdic.methods.published import load_published
+from sdic.methods.pti import PTI
+from sdic.methods.storage import load_inversion, save_inversion
+from sdic.methods.trained import load_e4e, load_sdic
+from sdic.runtime.backends import accelerate
+from sdic.runtime.delegating import original
+
+__all__ = [
+    "DEFAULT",
+    "Inversion",
+    "Inverter",
+    "Method",
+    "create",
+    "get",
+    "load_inversion",
+    "names",
+    "save_inversion",
+]
+
+DEFAULT = "sdic"
+
+
+@dataclass(frozen=True)
+class Method:
+    """An entry of the shelf.
+
+    Attributes:
+        name: key in the registry.
+        summary: one line for a table.
+        make: builds it on a generator.
+        optimises: it needs the generator's gradients, and takes minutes where others take a second.
+    """
+
+    name: str
+    summary: str
+    make: Callable[[Generator], Inverter]
+    optimises: bool = False
+
+
+def _optimise(space: str) -> Callable[[Generator], Inverter]:
+    def make(generator: Generator) -> Inverter:
+        settings = optimisation.PRESETS[f"optimisation-{space}"]
+        return Optimisation(original(generator), settings, perceptual.create())
+
+    return make
+
+
+def _pti(generator: Generator) -> Inverter:
+    return PTI(original(generator), pti.PRESETS["pti"], perceptual.create())
+
+
+_METHODS = {
+    method.name: method
+    for method in (
+        Method("sdic", "encoder, then compensation of w and F by DIPN and DICN", load_sdic),
+        Method("e4e", "the encoder alone", load_e4e),
+        Method("optimisation-w", "one code for all rows, by descent", _optimise("w"), True),
+        Method("optimisation-w+", "a code for each row, by descent", _optimise("w+"), True),
+        Method("optimisation-f", "w, then F and w+, by descent", _optimise("f"), True),
+        Method("pti", "w, then the generator itself, by descent", _pti, True),
+    )
+}
+
+
+def names() -> list[str]:
+    """Keys of all methods that `create` knows."""
+    return list(_METHODS)
+
+
+def get(name: str) -> Method:
+    """The registry's entry of a method.
+
+    Raises:
+        InputError: no method has this key.
+    """
+    if name not in _METHODS:
+        raise InputError(f"There is no method '{name}'; known are: {', '.join(_METHODS)}.")
+    return _METHODS[name]
+
+
+def create(
+    name: str = DEFAULT,
+    generator: str | Generator = "mobile",
+    *,
+    checkpoint: str | Path | None = None,
+    backend: str = "auto",
+    device: str = "cpu",
+) -> Inverter:
+    """An inversion method by its key, ready to run.
+
+    Args:
+        name: key of the method.
+        generator: key of the generator, or the generator itself.
+        checkpoint: an official SDIC or e4e file, for "sdic" and "e4e" on "stylegan2"; a StyleGAN2
+            file for the methods that optimise.
+        backend: how the generator is run, see `runtime.backends.accelerate`.
+        device: a torch device.
+
+    Raises:
+        InputError: an unknown key, or arguments that do not belong together.
+        WeightsError: weights cannot be fetched or read.
+    """
+    method = get(name)
+    if checkpoint is not None and not method.optimises:
+        inverter: Inverter = load_published(checkpoint)
+        if inverter.name != name:
+            raise InputError(
+                f"{checkpoint} is a file of the method '{inverter.name}', not '{name}'; choose "
+                f"--method {inverter.name}, or give another file."
+            )
+        inverter.generator = accelerate(inverter.generator, backend, device)
+    else:
+        if isinstance(generator, str):
+            generator = generators.create(generator, checkpoint)
+        inverter = method.make(accelerate(generator, backend, device))
+    for network in inverter.networks.values():
+        network.to(device)
+    return inverter

@@ -70,6 +70,11 @@ class Inverter(ABC):
     def __init__(self, generator: Generator) -> None:
         self.generator = generator
 
+    @property
+    def networks(self) -> dict[str, torch.nn.Module]:
+        """The method's own networks by name, without the generator."""
+        return {}
+
     @abstractmethod
     def invert(self, images: Tensor, progress: Progress | None = None) -> Inversion:
         """Invert images [N,3,256,256] in [-1,1].

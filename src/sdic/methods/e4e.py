@@ -23,6 +23,11 @@ class E4E(Inverter):
         super().__init__(generator)
         self.encoder = encoder
 
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        """The encoder by name."""
+        return {"encoder": self.encoder}
+
     @torch.no_grad()
     def invert(self, images: Tensor, progress: Progress | None = None) -> Inversion:
         """Invert images [N,3,256,256] in [-1,1].

@@ -1,0 +1,51 @@
+"""What the accelerated generators share: the contract of a generator, answered by another one."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sdic.generators.base import Generator
+
+
+class DelegatingGenerator(Generator):
+    """A generator that runs another one in its own way.
+
+    Attributes:
+        original: the PyTorch generator, for whoever needs its gradients or weights.
+    """
+
+    def __init__(self, generator: Generator) -> None:
+        super().__init__()
+        self.original = generator
+        self.name = generator.name
+        self.num_styles = generator.num_styles
+        self.resolution = generator.resolution
+        self.feature_shape = generator.feature_shape
+        self.mean_latent = generator.mean_latent
+
+    def mapping(self, z: Tensor) -> Tensor:
+        """See `Generator.mapping`."""
+        return self.original.mapping(z)
+
+
+class CompiledGenerator(DelegatingGenerator):
+    """A generator whose halves are compiled by torch.compile, each at its first call."""
+
+    def __init__(self, generator: Generator) -> None:
+        super().__init__(generator)
+        self._first_half = torch.compile(generator.to_features)
+        self._second_half = torch.compile(generator.from_features)
+
+    def to_features(self, w_plus: Tensor) -> Tensor:
+        """See `Generator.to_features`."""
+        return self._first_half(w_plus)
+
+    def from_features(self, features: Tensor, w_plus: Tensor, size: int | None = None) -> Tensor:
+        """See `Generator.from_features`."""
+        return self._second_half(features, w_plus, size)
+
+
+def original(generator: Generator) -> Generator:
+    """The PyTorch generator behind an accelerated one, or the generator itself."""
+    return generator.original if isinstance(generator, DelegatingGenerator) else generator
