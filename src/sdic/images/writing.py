@@ -70,7 +70,7 @@ def write(
         )
     source_type = GENERATED if generated else EDITED if edited else None
     data = _encode(photo, format_name, quality, source_type, like or photo)
-    _write_whole(path, data)
+    write_whole(path, data)
     return path
 
 
@@ -135,8 +135,14 @@ def _save_heif(
     file.save(buffer, quality=quality, exif=options.get("exif"), xmp=xmp or None)
 
 
-def _write_whole(path: Path, data: bytes) -> None:
-    """Write a file beside its place and move it there, so that nobody meets half a file."""
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all: beside its place first, then moved there.
+
+    Missing folders are made.
+
+    Raises:
+        InputError: the place cannot be written to, or the disk is full.
+    """
     target = Path(os.path.realpath(path))
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     try:
