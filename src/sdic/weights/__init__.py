@@ -85,6 +85,8 @@ def fetch(
 def load(name: str, progress: bool = True) -> dict[str, Tensor]:
     """The tensors of a weight on the CPU, by name, fetched if needed.
 
+    The names are in no particular order.
+
     Raises:
         WeightsError: as `fetch`; or the weight is not a file of tensors.
     """

@@ -70,7 +70,7 @@ def download(archive: Archive, staging: Path, progress: bool) -> Path:
         command = _npm_arguments(archive, temporary, target)
     log = staging / "client.log"
     with log.open("wb") as output, _progress_bar(archive, progress) as bar:
-        status = _run(command, temporary, output.fileno(), staging, bar)
+        status = _run(command, temporary, output.fileno(), bar)
     if status != 0:
         raise _failure(archive, log.read_text(encoding="utf-8", errors="replace"))
     file = target / archive.file
@@ -129,13 +129,15 @@ def _pip_arguments(archive: Archive, staging: Path, target: Path) -> list[str]:
 
 def _npm_arguments(archive: Archive, temporary: Path, target: Path) -> list[str]:
     # Its cache is put into the staging folder: progress shows, and no second copy stays behind.
+    # Its own retries wait more than a minute before they tell that there is no network.
     options = ["--ignore-scripts", "--loglevel=error", "--no-progress", "--no-update-notifier"]
+    options += ["--fetch-retries=1", "--fetch-retry-mintimeout=1000"]
     places = ["--cache", str(temporary), "--pack-destination", str(target)]
     wanted = f"{archive.package}@{archive.version}"
     return [*npm_command(), "pack", wanted, *options, *places]
 
 
-def _run(command: list[str], temporary: Path, output: int, staging: Path, bar: _Bar) -> int:
+def _run(command: list[str], temporary: Path, output: int, bar: _Bar) -> int:
     """Run a client to its end and return its exit status; it never outlives this call."""
     environment = os.environ | {
         "LC_ALL": "C",
@@ -144,18 +146,18 @@ def _run(command: list[str], temporary: Path, output: int, staging: Path, bar: _
         "TMP": str(temporary),
         "PIP_RESUME_RETRIES": "5",  # newer pips resume a broken transfer; older ones ignore it
     }
-    # In the staging folder, no project's settings (such as an .npmrc) are in the way.
+    # In a folder of its own, no project's settings (such as an .npmrc) are in the way.
     process = subprocess.Popen(  # noqa: S603
         command,
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=subprocess.STDOUT,
-        cwd=staging,
+        cwd=temporary,
         env=environment,
     )
     try:
         while (status := process.poll()) is None:
-            bar.show(_largest_file(staging))
+            bar.show(_largest_file(temporary))
             time.sleep(POLL_SECONDS)
         return status
     finally:
