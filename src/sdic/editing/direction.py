@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 from sdic.errors import InputError
@@ -41,6 +42,7 @@ class Direction:
                 f"Direction '{self.name}' has {len(vector)} rows, the latents have {num_styles}. "
                 "Use a direction that was made for this generator."
             )
+        self._check_rows(num_styles)
         if strength == 0:
             return latents
         step = (strength * vector).expand(num_styles, -1)
@@ -49,6 +51,44 @@ class Direction:
         moved = latents.clone()
         rows = list(self.rows)
         moved[:, rows] += step[rows]
+        return moved
+
+    def _check_rows(self, num_styles: int) -> None:
+        if self.rows and not 0 <= min(self.rows) <= max(self.rows) < num_styles:
+            raise InputError(
+                f"Direction '{self.name}' touches rows up to {max(self.rows)}, the latents have "
+                f"{num_styles}. Use a direction that was made for this generator."
+            )
+
+
+@dataclass(frozen=True)
+class AbsoluteDirection(Direction):
+    """A direction that leads to a fixed coordinate, as the edit tuples of GANSpace do.
+
+    The coordinate of latents is c = <w_0 - mean, vector>, read from row 0. The published rule adds
+    (target - c) * vector to the rows. Here strength is the share of that way: 1 is the published
+    edit, 0 leaves the latents as they are.
+
+    Attributes:
+        mean: [512], the origin of the coordinate.
+        target: coordinate that strength 1 reaches, in units of W (standard deviations times the
+            standard deviation of the component).
+    """
+
+    mean: Tensor = field(default_factory=lambda: torch.zeros(512))
+    target: float = 0.0
+
+    def apply(self, latents: Tensor, strength: float) -> Tensor:
+        """Latents w+ [N,S,512] moved by a share of the way to the target; strength 0 is exact."""
+        self._check_rows(latents.shape[1])
+        if strength == 0:
+            return latents
+        vector = self.vector.to(latents)
+        coordinate = (latents[:, 0] - self.mean.to(latents)) @ vector
+        step = strength * (self.target - coordinate)[:, None, None] * vector
+        rows = list(range(latents.shape[1])) if self.rows is None else list(self.rows)
+        moved = latents.clone()
+        moved[:, rows] += step
         return moved
 
 

@@ -1,0 +1,179 @@
+"""The file format of directions, and the library that ships with the package.
+
+One safetensors file holds many directions of one generator. A tensor under the name of a direction
+is its vector, [512] or [S,512]. The header's metadata has `format`, `generator`, and `directions`:
+a JSON object that gives rows, range of strength, source and notes for each name. A direction with
+GANSpace's absolute rule has a tensor `NAME/mean` too, and its `target` in the JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from sdic.editing.direction import AbsoluteDirection, Direction
+from sdic.editing.foreign import read_foreign
+from sdic.errors import InputError
+from sdic.generators.base import LATENT_DIM
+
+FORMAT = "sdic-directions-1"
+DATA = Path(__file__).parent / "data"
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
+
+
+def load_library(generator: str = "mobile") -> dict[str, Direction]:
+    """The directions that ship for a generator, by name; empty where none do."""
+    path = DATA / f"{generator}.safetensors"
+    return load_directions(path) if path.is_file() else {}
+
+
+def get(spec: str, generator: str = "mobile") -> Direction:
+    """One direction: `NAME` of the shipped library, `FILE:NAME`, or a FILE with just one.
+
+    A file is a library (.safetensors) or a vector of other projects (see `foreign.read_foreign`).
+
+    Raises:
+        InputError: there is no such direction or file, or it belongs to another generator.
+    """
+    if "." not in Path(spec).name and not Path(spec).is_file():
+        return _pick(load_library(generator), spec, f"the library of '{generator}'")
+    path, name = _split(spec)
+    if path.suffix != ".safetensors":
+        return read_foreign(path, generator)
+    directions = load_directions(path)
+    if not name and len(directions) == 1:
+        name = next(iter(directions))
+    direction = _pick(directions, name, str(path))
+    if direction.generator != generator:
+        raise InputError(
+            f"Direction '{name}' in {path} was made for generator '{direction.generator}', not "
+            f"'{generator}'. Choose that generator, or import the vector for this one."
+        )
+    return direction
+
+
+def _split(spec: str) -> tuple[Path, str]:
+    """`FILE:NAME` or `FILE` into both parts; a drive letter is no name."""
+    if Path(spec).is_file():
+        return Path(spec), ""
+    path, _, name = spec.rpartition(":")
+    if not Path(path).is_file():
+        raise InputError(
+            f"There is no file '{path or spec}' to read a direction from. Give NAME, FILE or "
+            "FILE:NAME; `sdic directions list` shows the names that ship."
+        )
+    return Path(path), name
+
+
+def _pick(directions: Mapping[str, Direction], name: str, where: str) -> Direction:
+    if name not in directions:
+        known = ", ".join(sorted(directions)) or "none"
+        raise InputError(f"There is no direction '{name}' in {where}; known are: {known}.")
+    return directions[name]
+
+
+def save_directions(directions: Iterable[Direction], path: Path) -> None:
+    """Write directions of one generator into one file, in the order given.
+
+    Raises:
+        InputError: there are none, two share a name, a name is not lower-case letters, digits,
+            dots, underscores and hyphens, or their generators differ.
+    """
+    tensors: dict[str, Tensor] = {}
+    table: dict[str, dict[str, Any]] = {}
+    generators = set()
+    for direction in directions:
+        name = direction.name
+        if not _NAME.fullmatch(name):
+            raise InputError(
+                f"'{name}' cannot name a direction; use lower-case letters, digits, dots, "
+                "underscores and hyphens, e.g. 'hair-length'."
+            )
+        if name in table:
+            raise InputError(f"Two directions are named '{name}'; names in a file are unique.")
+        generators.add(direction.generator)
+        tensors[name] = direction.vector.detach().cpu().contiguous().clone()
+        table[name] = {
+            "rows": None if direction.rows is None else list(direction.rows),
+            "range": list(direction.strength_range),
+            "source": direction.source,
+            "notes": dict(direction.notes),
+        }
+        if isinstance(direction, AbsoluteDirection):
+            tensors[f"{name}/mean"] = direction.mean.detach().cpu().contiguous().clone()
+            table[name]["target"] = direction.target
+    if len(generators) != 1:
+        found = ", ".join(sorted(generators)) or "no directions"
+        raise InputError(f"A file holds directions of one generator; got {found}.")
+    metadata = {"format": FORMAT, "generator": generators.pop(), "directions": json.dumps(table)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, path, metadata)
+
+
+def load_directions(path: Path) -> dict[str, Direction]:
+    """Read a file of `save_directions`, in its order.
+
+    Raises:
+        InputError: the file is missing, is no such file, or its parts do not fit each other.
+    """
+    if not path.is_file():
+        raise InputError(f"There is no file {path}; expected a file of directions (.safetensors).")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise InputError(f"{path} is not a readable safetensors file ({error}).") from error
+    if metadata.get("format") != FORMAT:
+        raise InputError(
+            f"{path} is not a file of directions; expected the format '{FORMAT}' in its metadata. "
+            "Vectors of other projects come in with `sdic directions import`."
+        )
+    try:
+        table = json.loads(metadata["directions"])
+        return {
+            name: _direction(name, entry, tensors, metadata["generator"])
+            for name, entry in table.items()
+        }
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"The table of directions in {path} is damaged ({error}); make the file again."
+        ) from error
+
+
+def _direction(
+    name: str, entry: Mapping[str, Any], tensors: Mapping[str, Tensor], generator: str
+) -> Direction:
+    low, high = entry["range"]
+    rows = entry["rows"]
+    vector = tensors[name].to(torch.float32)
+    if vector.shape[-1] != LATENT_DIM or vector.ndim > 2:
+        raise ValueError(f"'{name}' has shape {list(vector.shape)}")
+    direction = Direction(
+        name=name,
+        vector=vector,
+        generator=generator,
+        rows=None if rows is None else tuple(int(row) for row in rows),
+        strength_range=(float(low), float(high)),
+        source=str(entry["source"]),
+        notes={str(key): str(value) for key, value in entry["notes"].items()},
+    )
+    if "target" not in entry:
+        return direction
+    mean = tensors[f"{name}/mean"].to(torch.float32)
+    return AbsoluteDirection(**vars(direction), mean=mean, target=float(entry["target"]))
+
+
+def merge_into(path: Path, directions: Iterable[Direction]) -> None:
+    """Add directions to a file, which is made if it is missing; equal names are replaced."""
+    existing = load_directions(path) if path.is_file() else {}
+    existing.update({direction.name: direction for direction in directions})
+    save_directions(existing.values(), path)

@@ -1,0 +1,133 @@
+"""Samples of a generator with the scores that classifiers give them, kept on disk.
+
+A sample depends on the seed and its number only. Its image is made once; its score by each scorer
+is computed once. So a second attribute, or a larger set, costs only what is new.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from sdic.errors import InputError
+from sdic.generators.base import Generator
+
+SIZE = 256
+QUALITY = 95
+BATCH = 4
+Scorer = Callable[[Tensor], Tensor]  # images [N,3,256,256] in [-1,1] to scores [N]
+Report = Callable[[int, int], None]  # (images done, images in all)
+
+
+def fingerprint(generator: Generator) -> str:
+    """Twelve hexadecimal digits that change with any weight of the generator."""
+    digest = hashlib.sha256()
+    for key, value in sorted(generator.state_dict().items()):
+        digest.update(key.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:12]
+
+
+class SampleSet:
+    """Samples 0, 1, 2, ... of one generator, seed and truncation, in a folder of their own.
+
+    Args:
+        generator: whose samples; it runs on the device it is on.
+        folder: where sets are kept; this one gets a folder inside it, named after all that
+            determines its images.
+        seed: of `Generator.sample`.
+        truncation: of `Generator.sample`.
+    """
+
+    def __init__(
+        self, generator: Generator, folder: Path, seed: int = 0, truncation: float = 1.0
+    ) -> None:
+        self.generator = generator
+        self.seed = seed
+        self.truncation = truncation
+        name = f"{generator.name}-{fingerprint(generator)}-seed{seed}-truncation{truncation:g}"
+        self.folder = folder / name
+
+    @torch.no_grad()
+    def latents(self, num: int) -> Tensor:
+        """Latents w [num,512] of the first samples, on the CPU."""
+        return self.generator.sample(num, self.seed, self.truncation).cpu()
+
+    def images(self, first: int, last: int) -> Tensor:
+        """Images of samples first .. last - 1, [N,3,256,256] in [-1,1]; made where missing.
+
+        They are kept as JPEG of quality 95 with full colour resolution, and read back from there
+        every time, so that scores do not depend on what was cached.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        missing = [i for i in range(first, last) if not self._path(i).is_file()]
+        latents = self.latents(last)[missing] if missing else torch.empty(0)
+        for start in range(0, len(missing), BATCH):
+            self._render(missing[start : start + BATCH], latents[start : start + BATCH])
+        return torch.stack([_read(self._path(i)) for i in range(first, last)])
+
+    @torch.no_grad()
+    def scores(self, name: str, scorer: Scorer, num: int, report: Report | None = None) -> Tensor:
+        """Scores [num] of the first samples by a scorer, kept under its name.
+
+        Raises:
+            InputError: the kept scores cannot be read, or the scorer gives another shape.
+        """
+        path = self.folder / f"scores-{name}.safetensors"
+        known = _read_scores(path)
+        chunk = 16 * BATCH
+        while len(known) < num:
+            first, last = len(known), min(len(known) + chunk, num)
+            images = self.images(first, last).to(self.generator.mean_latent.device)
+            new = scorer(images).float().cpu()
+            if new.shape != (last - first,):
+                raise InputError(
+                    f"Scorer '{name}' gave {list(new.shape)} for {last - first} images; expected "
+                    "one number for each."
+                )
+            known = torch.cat((known, new))
+            save_file({"scores": known.contiguous()}, path)
+            if report is not None:
+                report(last, num)
+        return known[:num]
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"{number:07d}.jpg"
+
+    @torch.no_grad()
+    def _render(self, numbers: list[int], w: Tensor) -> None:
+        latents = self.generator.broadcast(w.to(self.generator.mean_latent))
+        pictures = to_pictures(self.generator(latents, size=SIZE))
+        for number, picture in zip(numbers, pictures, strict=True):
+            part = self._path(number).with_suffix(".part")
+            picture.save(part, "JPEG", quality=QUALITY, subsampling=0)
+            part.replace(self._path(number))  # a file that is there is whole
+
+
+def to_pictures(images: Tensor) -> list[Image.Image]:
+    """Images [N,3,H,W] in about [-1,1] as pictures; values outside are clamped."""
+    levels = ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    return [Image.fromarray(array) for array in levels.permute(0, 2, 3, 1).cpu().numpy()]
+
+
+def _read(path: Path) -> Tensor:
+    with Image.open(path) as picture:
+        array = np.asarray(picture.convert("RGB"))
+    return torch.from_numpy(array.copy()).permute(2, 0, 1).float() / 127.5 - 1
+
+
+def _read_scores(path: Path) -> Tensor:
+    if not path.is_file():
+        return torch.empty(0)
+    try:
+        return load_file(path)["scores"]
+    except (SafetensorError, KeyError) as error:
+        raise InputError(f"Kept scores {path} cannot be read; delete the file.") from error

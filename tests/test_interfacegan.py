@@ -1,0 +1,230 @@
+import numpy as np
+import pytest
+import torch
+
+from sdic.editing import library, scorers
+from sdic.editing.direction import Direction
+from sdic.editing.interfacegan import condition, fit_direction
+from sdic.editing.samples import SampleSet
+from sdic.errors import InputError
+from tiny import tiny_generator
+
+
+def unit(seed):
+    random = torch.Generator().manual_seed(seed)
+    return torch.nn.functional.normalize(torch.randn(512, generator=random), dim=0)
+
+
+def direction(name, vector):
+    return Direction(name, vector, "mobile")
+
+
+@pytest.fixture(scope="module")
+def planted():
+    """Latents whose score grows along a known direction, with a little noise."""
+    random = torch.Generator().manual_seed(0)
+    latents = 0.4 * torch.randn(2000, 512, generator=random)
+    latents[:, 64:] *= 0.1  # as in W, most of the variance lies in some of the dimensions
+    along = torch.nn.functional.pad(unit(1)[:64], (0, 448))
+    scores = latents @ along + 0.02 * torch.randn(2000, generator=random)
+    return latents, scores
+
+
+def test_planted_direction_is_found(planted):
+    fit = fit_direction("smile", *planted, generator="mobile", fraction=0.2)
+    along = torch.nn.functional.normalize(unit(1)[:64], dim=0)
+    assert float(fit.direction.vector[:64] @ along) > 0.85
+    assert fit.direction.vector.norm() == pytest.approx(1, abs=1e-5)
+    assert fit.accuracy > 0.95
+    assert fit.correlation > 0.8
+    assert (fit.trained_on, fit.held_out) == (2 * 280, 2 * 120)
+    again = fit_direction("smile", *planted, generator="mobile", fraction=0.2)
+    assert torch.equal(fit.direction.vector, again.direction.vector)
+
+
+def test_direction_does_not_depend_on_the_scale_of_scores(planted):
+    latents, scores = planted
+    fit = fit_direction("a", latents, scores, generator="mobile", fraction=0.05)
+    other = fit_direction("a", latents, scores.exp() * 7, generator="mobile", fraction=0.05)
+    assert torch.equal(fit.direction.vector, other.direction.vector)
+
+
+def test_held_out_accuracy_of_chance_is_chance(planted):
+    latents, _ = planted
+    noise = torch.randn(2000, generator=torch.Generator().manual_seed(5))
+    fit = fit_direction("noise", latents, noise, generator="mobile", fraction=0.2)
+    assert 0.4 < fit.accuracy < 0.6
+    assert abs(fit.correlation) < 0.1
+
+
+def test_what_cannot_be_fitted_is_told(planted):
+    latents, scores = planted
+    with pytest.raises(InputError, match="do not differ"):
+        fit_direction("a", latents, torch.zeros(2000), generator="mobile")
+    with pytest.raises(InputError, match="take more samples"):
+        fit_direction("a", latents[:50], scores[:50], generator="mobile")
+    with pytest.raises(InputError, match="one score for each"):
+        fit_direction("a", latents, scores[:-1], generator="mobile")
+    with pytest.raises(InputError, match="not finite"):
+        fit_direction("a", latents, scores / 0, generator="mobile")
+    with pytest.raises(InputError, match="a fraction above 0"):
+        fit_direction("a", latents, scores, generator="mobile", fraction=0.6)
+
+
+def test_conditioned_direction_is_orthogonal_to_all_others():
+    others = [direction("glasses", unit(2)), direction("gender", unit(3) + 0.5 * unit(2))]
+    mixed = direction("age", unit(1) + 0.7 * unit(2) - 0.4 * unit(3))
+    left = condition(mixed, others)
+    for other in others:
+        assert float(left.vector @ other.vector) == pytest.approx(0, abs=1e-5)
+    assert left.vector.norm() == pytest.approx(1, abs=1e-5)
+    assert float(left.vector @ mixed.vector) > 0
+    assert left.notes["conditioned on"] == "glasses, gender"
+    assert condition(mixed, []) is mixed
+    with pytest.raises(InputError, match="Nothing is left"):
+        condition(direction("a", unit(2)), others)
+    with pytest.raises(InputError, match="differs between rows"):
+        condition(direction("a", torch.randn(18, 512)), others)
+
+
+# The samples
+
+
+@pytest.fixture(scope="module")
+def generator():
+    return tiny_generator()
+
+
+def test_samples_and_scores_are_made_once(generator, tmp_path, monkeypatch):
+    made = SampleSet(generator, tmp_path, seed=3)
+    calls = []
+
+    def red(images):
+        calls.append(len(images))
+        return images[:, 0].mean((1, 2))
+
+    first = made.scores("red", red, 5)
+    direct = generator(generator.broadcast(made.latents(5)), size=256).clamp(-1, 1)
+    assert torch.allclose(first, direct[:, 0].mean((1, 2)), atol=0.02)
+    assert torch.allclose(made.images(0, 5), direct, atol=0.1)
+
+    rendered = []
+    monkeypatch.setattr(SampleSet, "_render", lambda self, numbers, w: rendered.extend(numbers))
+    again = SampleSet(generator, tmp_path, seed=3)
+    assert torch.equal(again.scores("red", red, 4), first[:4])
+    assert sum(calls) == 5
+    again.scores("green", lambda images: images[:, 1].mean((1, 2)), 5)
+    assert rendered == []
+
+
+def test_more_samples_cost_only_the_new_ones(generator, tmp_path):
+    made = SampleSet(generator, tmp_path)
+    calls = []
+
+    def blue(images):
+        calls.append(len(images))
+        return images[:, 2].mean((1, 2))
+
+    few, more = made.scores("blue", blue, 2), made.scores("blue", blue, 3)
+    assert calls == [2, 1]
+    assert torch.equal(more[:2], few)
+
+
+def test_sets_of_other_seeds_and_weights_lie_apart(generator, tmp_path):
+    folder = SampleSet(generator, tmp_path).folder
+    assert SampleSet(generator, tmp_path, seed=1).folder != folder
+    assert SampleSet(generator, tmp_path, truncation=0.7).folder != folder
+    assert SampleSet(tiny_generator(seed=1), tmp_path).folder != folder
+    assert SampleSet(generator, tmp_path).folder == folder
+
+
+def test_foreign_scores_are_told(generator, tmp_path):
+    made = SampleSet(generator, tmp_path)
+    with pytest.raises(InputError, match="one number for each"):
+        made.scores("pairs", lambda images: images.mean((2, 3)), 2)
+    (made.folder / "scores-bad.safetensors").write_bytes(b"x")
+    with pytest.raises(InputError, match="delete the file"):
+        made.scores("bad", lambda images: images[:, 0, 0, 0], 2)
+
+
+def test_command_fits_and_conditions(generator, tmp_path, monkeypatch):
+    from typer.testing import CliRunner
+
+    from sdic.cli.directions import directions_app
+
+    monkeypatch.setattr("sdic.generators.create", lambda name, checkpoint=None: generator)
+    out = tmp_path / "fitted.safetensors"
+    common = ["--out", out, "--samples", 20, "--fraction", 0.4, "--cache", tmp_path / "cache"]
+    for arguments in (
+        ["fit", "brightness", *common],
+        ["fit", "warmth", *common, "--without", f"{out}:brightness"],
+    ):
+        result = CliRunner().invoke(directions_app, [str(a) for a in arguments])
+        assert result.exit_code == 0, result.output
+    fitted = library.load_directions(out)
+    assert list(fitted) == ["brightness", "warmth"]
+    assert "held-out" in fitted["warmth"].notes["accuracy"]
+    cosine = fitted["warmth"].vector @ fitted["brightness"].vector
+    assert float(cosine) == pytest.approx(0, abs=1e-5)
+
+
+# The scorers
+
+
+def a_face():
+    """68 points of a frontal, symmetric face."""
+    points = torch.zeros(1, 68, 2)
+    points[0, scorers.JAW_LEFT] = torch.tensor([60.0, 130.0])
+    points[0, scorers.JAW_RIGHT] = torch.tensor([196.0, 130.0])
+    points[0, scorers.CHIN] = torch.tensor([128.0, 236.0])
+    points[0, scorers.NOSE_TIP] = torch.tensor([128.0, 150.0])
+    for start, x in ((36, 80.0), (42, 152.0)):
+        corners = [(0, 0), (8, -4), (16, -4), (24, 0), (16, 4), (8, 4)]
+        points[0, start : start + 6] = torch.tensor([(x + a, 110.0 + b) for a, b in corners])
+    points[0, scorers.MOUTH_LEFT] = torch.tensor([103.0, 190.0])
+    points[0, scorers.MOUTH_RIGHT] = torch.tensor([153.0, 190.0])
+    points[0, scorers.LIP_TOP] = torch.tensor([128.0, 185.0])
+    points[0, scorers.LIP_BOTTOM] = torch.tensor([128.0, 195.0])
+    return points
+
+
+def test_measures_of_landmarks_have_their_closed_forms():
+    face = a_face()
+    assert float(scorers.yaw(face)) == 0
+    assert float(scorers.pitch(face)) == pytest.approx(0.5)
+    assert float(scorers.mouth_open(face)) == pytest.approx(0.2)
+    assert float(scorers.eyes_open(face)) == pytest.approx(1 / 3)
+    assert float(scorers.face_width(face)) == pytest.approx(136 / 126)
+    turned = a_face()
+    turned[0, scorers.NOSE_TIP] += torch.tensor([34.0, -10.0])
+    assert float(scorers.yaw(turned)) == pytest.approx(0.5)
+    assert float(scorers.pitch(turned)) > float(scorers.pitch(face))
+
+
+def test_measures_of_pixels_have_their_closed_forms():
+    images = torch.zeros(2, 3, 256, 256)
+    images[1, :, :, 128:] = 0.5
+    assert scorers.light_side(images).tolist() == pytest.approx([0, 0.5], abs=1e-3)
+    assert scorers.brightness(images)[1] == pytest.approx(0.25, abs=1e-3)
+    images[0, 0] = 0.3
+    assert scorers.warmth(images).tolist() == pytest.approx([0.3, 0])
+    gray = np.full((1, 3, 8, 8), 0.4, dtype=np.float32)
+    assert scorers.luminance(torch.from_numpy(gray)).mean() == pytest.approx(0.4, abs=1e-3)
+
+
+def test_unknown_scorers_are_told():
+    assert set(scorers.names()) >= {"age", "gender", "smile", "yaw"}
+    with pytest.raises(InputError, match="known are: age"):
+        scorers.get("charm")
+
+
+@pytest.mark.network
+@pytest.mark.parametrize("name", scorers.names())
+def test_every_scorer_gives_one_number_for_each_image(name):
+    attribute = scorers.get(name)
+    images = torch.rand(2, 3, 256, 256, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    with torch.no_grad():
+        for make in filter(None, (attribute.make, attribute.judge)):
+            scores = make()(images)
+            assert scores.shape == (2,)
+            assert scores.isfinite().all()
