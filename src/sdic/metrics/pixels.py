@@ -65,7 +65,8 @@ def ssim(images: Tensor, others: Tensor) -> Tensor:
 def ms_ssim(images: Tensor, others: Tensor) -> Tensor:
     """Multi-scale structural similarity [N] of pairs [N,3,H,W] in [-1,1] (Wang et al. 2003).
 
-    Five scales, each half the last by 2x2 means; a negative factor counts as 0. 1 is equal.
+    Five scales, each half the last by 2x2 means; a negative factor counts as 0. 1 is equal. At the
+    last scale the border is reflected, as torchmetrics does, so that numbers agree with it.
 
     Raises:
         InputError: a side is shorter than 176 pixels, where the fifth scale is one window wide.
@@ -76,9 +77,13 @@ def ms_ssim(images: Tensor, others: Tensor) -> Tensor:
     for scale, weight in enumerate(SCALE_WEIGHTS):
         if scale > 0:
             images, others = F.avg_pool2d(images, 2), F.avg_pool2d(others, 2)
-        luminance, contrast = _similarity(images, others)
-        last = scale == len(SCALE_WEIGHTS) - 1
-        factor = (luminance * contrast if last else contrast).mean((1, 2, 3))
+        if scale < len(SCALE_WEIGHTS) - 1:
+            factor = _similarity(images, others)[1].mean((1, 2, 3))
+        else:
+            border = (WINDOW // 2,) * 4
+            padded = (F.pad(batch, border, mode="reflect") for batch in (images, others))
+            luminance, contrast = _similarity(*padded)
+            factor = (luminance * contrast).mean((1, 2, 3))
         result = result * factor.relu() ** weight
     return result
 
