@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as nnf
 
 from sdic.encoders.irse import IRSE50
-from sdic.errors import InputError, WeightsError
-from sdic.losses.files import read_state_dict
+from sdic.errors import InputError
+from sdic.weights.checkpoints import load_strict, read_checkpoint
 
 # The face in an FFHQ-aligned 256x256 image, as the e4e family cuts it for ArcFace.
 FACE_ROWS = slice(35, 223)
@@ -78,39 +78,19 @@ def load_arcface(path: Path) -> ArcFace:
     """ArcFace from the user's `model_ir_se50.pth`, frozen, on the CPU.
 
     Raises:
+        InputError: there is no such file.
         WeightsError: the file cannot be read, or holds another network.
     """
     network = ArcFace()
-    load_strictly(network, read_state_dict(path), path)
+    load_strict(network, counted(read_checkpoint(path), network), str(path))
     return network
 
 
-def load_strictly(network: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
-    """Load a state dict whose every tensor must be there and fit.
-
-    Raises:
-        WeightsError: naming the first tensor that is missing, surplus or of another shape.
-    """
-    expected = {
-        name: value.shape
+def counted(tensors: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+    """Tensors with the batch counters that files of old PyTorch versions lack."""
+    counters = {
+        name: value
         for name, value in network.state_dict().items()
-        if not name.endswith("num_batches_tracked")
+        if name.endswith("num_batches_tracked")
     }
-    given = {
-        name: value.shape
-        for name, value in tensors.items()
-        if not name.endswith("num_batches_tracked")
-    }
-    for name in [*expected, *given]:
-        if expected.get(name) != given.get(name):
-            raise WeightsError(
-                f"'{path}' does not fit {type(network).__name__}: '{name}' has shape "
-                f"{_shape(given.get(name))}, expected {_shape(expected.get(name))}. "
-                "Give the published file."
-            )
-    with torch.no_grad():
-        network.load_state_dict(tensors, strict=False)
-
-
-def _shape(shape: torch.Size | None) -> str:
-    return "none" if shape is None else str(list(shape))
+    return counters | dict(tensors)

@@ -10,9 +10,8 @@ from pathlib import Path
 from torch import Tensor, nn
 from torch.nn import functional as nnf
 
-from sdic.errors import WeightsError
-from sdic.losses.files import read_state_dict
-from sdic.losses.identity import load_strictly
+from sdic.losses.identity import counted
+from sdic.weights.checkpoints import load_strict, part_of, read_checkpoint
 
 INPUT_SIZE = 224
 # (channels inside the bottleneck, number of blocks) of the four stages.
@@ -20,8 +19,8 @@ STAGES = ((64, 3), (128, 4), (256, 6), (512, 3))
 EXPANSION = 4
 # In the published checkpoint the query encoder lies under this prefix; its projection head does
 # not take part.
-PREFIX = "module.encoder_q."
-HEAD = "fc."
+PREFIX = "module.encoder_q"
+HEAD = "fc"
 
 
 class ResidualBlock(nn.Module):
@@ -86,18 +85,11 @@ def load_moco(path: Path) -> MoCo:
     """MoCo v2's ResNet-50 from the published checkpoint, frozen, on the CPU.
 
     Raises:
+        InputError: there is no such file.
         WeightsError: the file cannot be read, or holds another network.
     """
-    tensors = {
-        name.removeprefix(PREFIX): value
-        for name, value in read_state_dict(path).items()
-        if name.startswith(PREFIX) and not name.startswith(PREFIX + HEAD)
-    }
-    if not tensors:
-        raise WeightsError(
-            f"'{path}' has no tensors under '{PREFIX}'; expected the checkpoint that MoCo v2 "
-            "publishes for its ResNet-50."
-        )
+    checkpoint = read_checkpoint(path)
+    query = part_of(checkpoint.get("state_dict", {}), PREFIX, str(path))
     network = MoCo()
-    load_strictly(network, tensors, path)
+    load_strict(network, counted(query, network), str(path), dead=(HEAD,))
     return network

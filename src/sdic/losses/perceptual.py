@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as nnf
 
-from sdic.errors import InputError, WeightsError
-from sdic.losses.files import read_state_dict
+from sdic.errors import InputError
+from sdic.weights.checkpoints import load_strict, read_checkpoint
 
 NETWORKS = ("st-lpips-alex", "st-lpips-vgg")
 BLUR_PADDING = 2
@@ -89,6 +89,8 @@ class _Linear(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.model = nn.Sequential(nn.Identity(), nn.Conv2d(channels, 1, 1, bias=False))
+        # Never negative, as in the published files: their roots are taken.
+        nn.init.constant_(self.weights(), 1 / channels)
 
     def weights(self) -> Tensor:
         return cast(nn.Conv2d, self.model[1]).weight
@@ -243,8 +245,8 @@ def create(name: str = "st-lpips-alex") -> PerceptualLoss:
             "Plain LPIPS is loaded from your own files with `perceptual.load_lpips`."
         )
     loss = PerceptualLoss(name.removeprefix("st-lpips-"))
-    loss.load_state_dict(weights.load(name))
-    return loss
+    load_strict(loss, weights.load(name), name)
+    return loss.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 def load_lpips(backbone: Path, linear: Path, net: str = "alex") -> PerceptualLoss:
@@ -256,24 +258,21 @@ def load_lpips(backbone: Path, linear: Path, net: str = "alex") -> PerceptualLos
         net: "alex" or "vgg".
 
     Raises:
-        InputError: there is no such network.
+        InputError: there is no such network or file.
         WeightsError: a file cannot be read, or has other layers.
     """
     loss = PerceptualLoss(net, shift_tolerant=False)
-    trunk, heads = read_state_dict(backbone), read_state_dict(linear)
+    trunk, heads = read_checkpoint(backbone), read_checkpoint(linear)
     state = {}
     for key, value in loss.state_dict().items():
-        if key.startswith("scaling_layer."):
+        if key.startswith("net."):
+            # net.slice2.3.weight is features.3.weight of torchvision.
+            source, name = trunk, "features." + key.split(".", 2)[2]
+        else:
+            source, name = heads, key
+        if name in source:
+            state[key] = source[name]
+        elif key.startswith("scaling_layer."):
             state[key] = value
-            continue
-        source, path = (heads, linear) if key.startswith("lin") else (trunk, backbone)
-        # net.slice2.3.weight is features.3.weight.
-        name = key if key.startswith("lin") else "features." + key.split(".", 2)[2]
-        if name not in source or source[name].shape != value.shape:
-            raise WeightsError(
-                f"'{path}' has no '{name}' of shape {list(value.shape)}; expected the layers of "
-                f"LPIPS on '{net}'. Give the matching file."
-            )
-        state[key] = source[name]
-    loss.load_state_dict(state)
+    load_strict(loss, state, f"{backbone} with {linear}")
     return loss

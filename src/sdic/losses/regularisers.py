@@ -12,8 +12,9 @@ SMALLEST_NOISE = 8  # side of the coarsest noise map that the autocorrelation lo
 
 
 def offset_norm(latents: Tensor) -> Tensor:
-    """e4e's regulariser [N] of w+ [N,S,512]: sum over rows of |w_i - w_0| (Tov 2021, eq. 4)."""
-    return (latents[:, 1:] - latents[:, :1]).norm(dim=2).sum(dim=1)
+    """e4e's regulariser [N] of w+ [N,S,512]: sum over rows of |w_i - w_0| (Tov et al. 2021)."""
+    norms: Tensor = torch.linalg.vector_norm(latents[:, 1:] - latents[:, :1], dim=2)
+    return norms.sum(dim=1)
 
 
 def discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
@@ -22,7 +23,7 @@ def discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
 
 
 def adversarial_loss(fake_logits: Tensor) -> Tensor:
-    """Non-saturating loss of the encoder against the discriminator, a scalar (Tov 2021, eq. 5)."""
+    """Non-saturating loss of the encoder against the discriminator, a scalar."""
     return nnf.softplus(-fake_logits).mean()
 
 
@@ -37,7 +38,7 @@ def r1_penalty(real_logits: Tensor, real: Tensor) -> Tensor:
 
 
 def noise_autocorrelation(noises: Sequence[Tensor]) -> Tensor:
-    """Penalty of noise maps [N,1,H,W] that carry structure, a scalar (Karras 2020, eq. 5).
+    """Penalty of noise maps [N,1,H,W] that carry structure, a scalar (Karras 2020, appendix D).
 
     The squared mean product of a map and itself shifted by one pixel, in x and in y, at every
     scale from the map's own down to 8x8. The scales are plain 2x2 averages, as published; the paper
