@@ -39,9 +39,9 @@ def test_ranger_follows_the_published_one(name: str) -> None:
 @pytest.mark.parametrize("name", ["ranger", "adamw"])
 def test_the_first_steps_go_down(name: str) -> None:
     parameter = nn.Parameter(torch.full((3, 4), 2.0))
-    optimiser = create(Optimiser(name=name, learning_rate=1e-2), [parameter])
+    optimiser = create(Optimiser(name=name, learning_rate=1e-3), [parameter])
     losses = []
-    for _ in range(8):
+    for _ in range(6):
         optimiser.zero_grad()
         loss = (parameter * torch.arange(4)).square().sum()
         loss.backward()

@@ -77,14 +77,14 @@ def test_mistakes_are_named(tmp_path: Path, text: str, message: str) -> None:
 
 
 def test_an_unknown_recipe_names_the_known_ones() -> None:
-    with pytest.raises(TrainingError, match="no recipe 'nothing'.*sdic-paper"):
+    with pytest.raises(TrainingError, match=r"no recipe 'nothing'.*sdic-paper"):
         recipes.load("nothing")
 
 
 def test_an_override_without_a_value_is_refused() -> None:
     with pytest.raises(TrainingError, match="write it as key=value"):
         recipes.load("sdic-paper", ["steps"])
-    with pytest.raises(TrainingError, match="'steps' in 'steps.more=1' holds no table"):
+    with pytest.raises(TrainingError, match=r"'steps' in 'steps\.more=1' holds no table"):
         recipes.load("sdic-paper", ["steps.more=1"])
 
 

@@ -88,10 +88,10 @@ def test_killed_at_any_moment_it_repeats_the_same_losses(tmp_path: Path) -> None
     out = tmp_path / "killed"
     command = [sys.executable, str(TOY), str(out), json.dumps({**options, "pause": 0.02})]
     kills = 0
-    for delay in (0.0, 0.05, 0.13):
+    for delay in (0.0, 0.07):
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         begun = len(lines(out))
-        deadline = time.monotonic() + 100
+        deadline = time.monotonic() + 300
         while len(lines(out)) < begun + 6 and process.poll() is None:
             assert time.monotonic() < deadline
             time.sleep(0.01)
@@ -103,8 +103,8 @@ def test_killed_at_any_moment_it_repeats_the_same_losses(tmp_path: Path) -> None
         step = newest(out)[0]
         seen = max(step for step, _ in lines(out))
         assert seen - 2 <= step <= seen + 1
-    assert kills == 3
-    subprocess.run(command, check=True, stderr=subprocess.DEVNULL, timeout=200)
+    assert kills == 2
+    subprocess.run(command, check=True, stderr=subprocess.DEVNULL, timeout=600)
     repeated = lines(out)
     assert dict(repeated) == dict(straight)
     assert all(values == dict(straight)[step] for step, values in repeated)
@@ -149,7 +149,7 @@ def test_a_full_disk_is_one_sentence_and_keeps_the_last_checkpoint(
 
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "_write_file", full)
-        with pytest.raises(TrainingError, match="disk is full.*checkpoint-00000003 is kept"):
+        with pytest.raises(TrainingError, match=r"disk is full.*checkpoint-00000003 is kept"):
             train(tmp_path)
     after = newest(tmp_path)
     assert after[0] == before[0]

@@ -18,7 +18,7 @@ from sdic.encoders.latent_discriminator import LatentDiscriminator
 from sdic.errors import TrainingError
 from sdic.generators.base import Generator
 from sdic.generators.mobile import MobileStyleGAN
-from sdic.generators.mobile_fused import fuse
+from sdic.generators.mobile_fused import fuse, to_bfloat16
 from sdic.losses import IdentityLoss, JointLoss, LossWeights, perceptual
 from sdic.methods.compact import CompactDICN, CompactDIPN
 from sdic.methods.dicn import DICN
@@ -31,7 +31,10 @@ from sdic.training.tasks import CompensationTask, EncoderTask
 
 
 def build_generator(recipe: Recipe) -> Generator:
-    """The recipe's generator; option `fused` merges the mobile generator's linear maps."""
+    """The recipe's generator; option `fused` merges the mobile generator's linear maps.
+
+    A fused generator also runs in the recipe's precision.
+    """
     options = dict(recipe.components.options.get("generator", {}))
     fused = options.pop("fused", False)
     generator = _call("generator", generators.create, (recipe.components.generator,), options)
@@ -41,6 +44,8 @@ def build_generator(recipe: Recipe) -> Generator:
                 "components.options.generator.fused is for the mobile generator only."
             )
         fuse(generator)
+        if recipe.precision == "bf16":
+            to_bfloat16(generator)
     return generator  # type: ignore[no-any-return]
 
 

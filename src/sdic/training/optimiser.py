@@ -7,10 +7,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
-from pytorch_optimizer import Ranger
+from pytorch_optimizer import Muon, Ranger
 from torch import Tensor, nn
 
 from sdic.training.recipe import Optimiser
+
+SMALLEST_MATRIX = 64  # rows and columns from which on Muon's orthogonal step pays
 
 
 def create(settings: Optimiser, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
@@ -33,8 +35,30 @@ def create(settings: Optimiser, parameters: Iterable[nn.Parameter]) -> torch.opt
             degenerated_to_sgd=True,
             weight_decay=settings.weight_decay,
         )
+    if settings.name == "muon":
+        return _muon(settings, list(parameters))
     return torch.optim.AdamW(
         parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay
+    )
+
+
+def _muon(settings: Optimiser, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    """Muon (Jordan 2024) for large kernels and matrices, AdamW for everything else.
+
+    The step of a matrix is orthogonal and scaled to the size of an AdamW step, so that one learning
+    rate serves both.
+    """
+    large = [p.ndim >= 2 and min(p.shape[:2]) >= SMALLEST_MATRIX for p in parameters]
+    groups = [
+        {"params": [p for p, is_large in zip(parameters, large, strict=True) if is_large == muon],
+         "use_muon": muon, "weight_decay": settings.weight_decay}
+        for muon in (True, False)
+    ]  # fmt: skip
+    return Muon(
+        [group for group in groups if group["params"]],
+        lr=settings.learning_rate,
+        adamw_betas=(0.9, 0.99),
+        use_adjusted_lr=True,
     )
 
 

@@ -267,7 +267,7 @@ _RANGES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("ema_decay", lambda value: 0 <= value < 1, "at least 0 (no averaging) and below 1"),
     ("storage", *_one_of("exact", "compact")),
     ("losses.edit_norm", *_one_of("l1", "l2")),
-    ("optimiser.name", *_one_of("ranger", "adamw")),
+    ("optimiser.name", *_one_of("ranger", "adamw", "muon")),
     ("optimiser.learning_rate", *_POSITIVE),
     ("optimiser.weight_decay", *_NOT_NEGATIVE),
     ("optimiser.warmup", *_NOT_NEGATIVE),

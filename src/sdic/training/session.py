@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from sdic import weights
+from sdic.runtime.allocator import tune_allocator
 from sdic.training import build, devices
 from sdic.training.loop import Trainer
 from sdic.training.recipe import load
@@ -53,8 +54,6 @@ def run(
     Raises:
         SdicError: one sentence for whatever a user can put right.
     """
-    from sdic.runtime.allocator import tune_allocator
-
     tune_allocator()
     recipe = load(recipe_source, overrides)
     skips_parameters = recipe.progressive.every > 0

@@ -77,7 +77,12 @@ class EncoderTask:
         if phase == "discriminator":
             return self._discriminate(batch, step)
         latents = self.networks["encoder"](batch.images).float()
-        total, terms = self.joint(self.generator(latents, self.size), batch.images)
+        # A generated image's own w says all; a photo is judged by its reconstruction.
+        photos = ~batch.known
+        total, terms = latents.new_zeros(()), {}
+        if photos.any():
+            results = self.generator(latents[photos], self.size).float()
+            total, terms = self.joint(results, batch.images[photos])
         extra = self._latent_losses(latents, batch)
         for name, loss in extra.items():
             total = total + getattr(self.weights, name) * loss
