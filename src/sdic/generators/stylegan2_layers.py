@@ -169,7 +169,8 @@ class ModulatedProjection(nn.Module):
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         weight = self.weight[0, :, :, 0, 0] / math.sqrt(self.weight.shape[2])
-        weight = weight * self.modulation(w)[:, None, :]
+        style: Tensor = self.modulation(w)
+        weight = weight * style[:, None, :]
         # As a product of matrices it needs neither scaled maps nor one convolution per sample.
         n, _, height, width = x.shape
         pixels = x.permute(0, 2, 3, 1).flatten(1, 2) @ weight.transpose(1, 2)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 import pickle
 import re
+import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,20 @@ from torch import Tensor, nn
 from sdic.errors import InputError, WeightsError
 
 SHOWN = 10  # keys named in an error
+# What the unpickler stumbles over in a damaged file, beside its own error.
+DAMAGES = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    struct.error,
+)
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -26,12 +42,14 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     training scripts keep beside their weights), and nothing else.
 
     Raises:
-        InputError: there is no such file.
+        InputError: there is no such file, or it may not be read.
         WeightsError: the file is damaged, is no checkpoint, or asks to run code.
     """
     path = Path(path)
     if not path.is_file():
         raise InputError(f"There is no checkpoint file at {path}; give the path of one.")
+    if not os.access(path, os.R_OK):
+        raise InputError(f"The checkpoint file {path} may not be read; change its permissions.")
     content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
     if not isinstance(content, Mapping):
         raise WeightsError(
@@ -55,16 +73,14 @@ def _read_pickle(path: Path) -> Any:
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        asked = re.search(
-            r"(?:global|class|function|type):?\s+(?:GLOBAL )?([\w.]+\.[\w.]+)", f"{error}"
-        )
+        asked = re.search(r"GLOBAL ([\w.]+)", str(error))
         if asked:
             raise WeightsError(
                 f"{path} wants to run code ({asked[1]}) when it is read, and is refused: "
                 "expected tensors and plain values only. Ask its author for a file of weights."
             ) from error
         raise WeightsError(_not_a_checkpoint(path)) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, UnicodeDecodeError) as error:
+    except DAMAGES as error:
         raise WeightsError(_not_a_checkpoint(path)) from error
 
 
