@@ -6,6 +6,7 @@ import sys
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from sdic.errors import SdicError
 
@@ -20,9 +21,11 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """Entry point of the `sdic` command: runs a verb; an SdicError becomes one line, exit code 1."""
+    """Entry point of the `sdic` command: an SdicError becomes one line and exit code 1."""
     try:
         app()
     except SdicError as error:
-        Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {error}", highlight=False)
+        Console(stderr=True, soft_wrap=True).print(
+            f"[bold red]error:[/] {escape(str(error))}", highlight=False
+        )
         sys.exit(1)

@@ -1,0 +1,114 @@
+"""`sdic edit`: photos, or inversions of photos, to edited photos."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sdic import images, methods
+from sdic.cli import options
+from sdic.cli.align import check_not_source, parse_face, unique_names
+from sdic.cli.app import app
+from sdic.cli.batch import run_batch
+from sdic.cli.progress import DescentProgress
+from sdic.editing.direction import Edit
+from sdic.editor import PHOTO, Editor
+from sdic.errors import InputError
+from sdic.images import Photo
+from sdic.methods.base import Inversion
+from sdic.methods.storage import SUFFIX, load_inversion
+
+
+@app.command()
+def edit(
+    sources: Annotated[
+        list[Path], typer.Argument(help=f"Photos, folders of photos, or inversions (*{SUFFIX}).")
+    ],
+    edits: Annotated[
+        list[str],
+        typer.Option("--edit", "-e", help="NAME=STRENGTH; `sdic directions list` shows names."),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the edited photos.")],
+    method: options.MethodName = methods.DEFAULT,
+    refine: options.Refine = 0,
+    face: options.Face = "largest",
+    aligned: options.Aligned = False,
+    crop: Annotated[bool, typer.Option("--crop", help="Write the edited crop alone.")] = False,
+    detail: Annotated[
+        bool, typer.Option(help="Keep the photo's fine structure; paste the change only.")
+    ] = True,
+    photo: Annotated[
+        Path | None, typer.Option(help="The photo of an inversion, if it has moved.")
+    ] = None,
+    suffix: Annotated[str, typer.Option(help="Format of the results: png, jpg, webp, ...")] = "png",
+    generator: options.GeneratorName = "mobile",
+    checkpoint: options.Checkpoint = None,
+    detector: options.Detector = "mtcnn",
+    device: options.Device = "auto",
+    backend: options.Backend = "auto",
+    as_json: options.AsJson = False,
+) -> None:
+    """Edit faces and put them back into their photos.
+
+    Examples: sdic edit me.jpg -e smile=2 --out edited; sdic edit me.sdic.safetensors -e age=3
+    -e yaw=-1 --out edited
+    """
+    which = parse_face(face)
+    strengths = options.parse_strengths(edits)
+    inversions = [path for path in sources if path.name.endswith(SUFFIX)]
+    others = [path for path in sources if path not in inversions]
+    photos = images.list_images(others) if others else []
+    paths = photos + inversions
+    names = unique_names(paths)
+    editor = options.make_editor(method, generator, checkpoint, device, backend, detector, refine)
+    change = editor.make_edit(strengths)
+
+    def work(path: Path) -> dict[str, object]:
+        target = out / f"{names[path].removesuffix('.sdic')}.{suffix.lstrip('.')}"
+        check_not_source(target, photos)
+        if path in inversions:
+            inversion = load_inversion(path)
+            base = None if crop else _photo_of(inversion, path, photo)
+            _write(editor, [inversion], change, base, target, detail)
+        else:
+            base = images.read(path)
+            made = []
+            for place in editor.find(base, which, aligned):
+                with DescentProgress() as progress:
+                    made.append(editor.invert_place(base, place, progress))
+            _write(editor, made, change, None if crop else base, target, detail)
+        return {"edited": str(target)}
+
+    run_batch(paths, work, as_json)
+
+
+def _write(
+    editor: Editor,
+    inversions: list[Inversion],
+    change: Edit,
+    photo: Photo | None,
+    target: Path,
+    detail: bool,
+) -> None:
+    """All faces pasted into the photo; without a photo, each crop in a file of its own."""
+    if photo is not None:
+        for inversion in inversions:
+            photo = editor.paste(inversion, photo, change, detail=detail)
+        images.write(target, photo)
+        return
+    for index, inversion in enumerate(inversions):
+        name = target.stem + (f"_{index}" if len(inversions) > 1 else "")
+        images.write(target.with_name(name + target.suffix), editor.render(inversion, change))
+
+
+def _photo_of(inversion: Inversion, path: Path, given: Path | None) -> Photo:
+    place = given or (Path(inversion.metadata[PHOTO]) if PHOTO in inversion.metadata else None)
+    if place is None or not place.is_file():
+        where = f"is no longer at {place}" if place else "is not named in it"
+        raise InputError(
+            f"The photo of the inversion {path} {where}; name it with --photo, "
+            "or write the crop alone with --crop."
+        )
+    return images.read(place)

@@ -1,0 +1,62 @@
+"""`sdic info`: versions, devices, cache, methods: what a bug report needs."""
+
+from __future__ import annotations
+
+import json
+import platform
+from importlib.metadata import PackageNotFoundError, version
+
+import torch
+import typer
+from rich.console import Console
+
+from sdic import __version__, generators, methods, weights
+from sdic.cli import options
+from sdic.cli.app import app
+from sdic.editing import library
+from sdic.runtime import openvino
+from sdic.runtime.backends import resolve_device
+
+PACKAGES = ("torch", "openvino", "numpy", "pillow", "pillow-heif", "dlib-bin", "lightning-fabric")
+
+
+@app.command()
+def info(as_json: options.AsJson = False) -> None:
+    """Show versions, devices, the cache folder, methods, generators and directions."""
+    facts = _facts()
+    if as_json:
+        typer.echo(json.dumps(facts, indent=1))
+        return
+    console = Console(soft_wrap=True)
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            console.print(f"[bold]{name}[/]")
+            for key, text in value.items():
+                console.print(f"  {key}: {text}", highlight=False)
+        else:
+            text = ", ".join(value) if isinstance(value, list) else value
+            console.print(f"[bold]{name}[/]: {text}", highlight=False)
+
+
+def _facts() -> dict[str, object]:
+    fetched = [name for name in weights.names() if weights.is_fetched(name)]
+    return {
+        "sdic": __version__,
+        "python": f"{platform.python_version()} on {platform.platform()}",
+        "packages": {name: _version(name) for name in PACKAGES},
+        "device": resolve_device(),
+        "threads": torch.get_num_threads(),
+        "backend on the CPU": "openvino" if openvino.is_available() else "eager",
+        "cache": str(weights.cache_dir()),
+        "weights in the cache": fetched,
+        "generators": generators.names(),
+        "methods": {name: methods.get(name).summary for name in methods.names()},
+        "directions": sorted(library.load_library()),
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,76 @@
+"""Options that several verbs share, and the editor that they describe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sdic import editor
+from sdic.editor import Editor
+from sdic.errors import InputError
+from sdic.runtime.backends import resolve_device
+
+MethodName = Annotated[
+    str, typer.Option("--method", "-m", help="Inversion method; `sdic info` lists them.")
+]
+GeneratorName = Annotated[str, typer.Option("--generator", help="mobile or stylegan2.")]
+Checkpoint = Annotated[
+    Path | None, typer.Option(help="Published StyleGAN2, e4e or SDIC file, for stylegan2.")
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
+Backend = Annotated[str, typer.Option(help="auto, eager, compiled or openvino.")]
+Detector = Annotated[str, typer.Option(help="mtcnn, or dlib (frontal faces only).")]
+Refine = Annotated[
+    int, typer.Option(min=0, help="Optimisation steps on top of the method's own inversion.")
+]
+Face = Annotated[str, typer.Option(help="largest, all, or an index: 0 is the largest face.")]
+Aligned = Annotated[bool, typer.Option("--aligned", help="The photos are FFHQ crops already.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON line for each photo.")]
+
+
+def make_editor(
+    method: str,
+    generator: str,
+    checkpoint: Path | None,
+    device: str,
+    backend: str,
+    detector: str,
+    refine: int,
+) -> Editor:
+    """The editor that the options describe.
+
+    Raises:
+        SdicError: see `editor.load`.
+    """
+    return editor.load(
+        method,
+        generator,
+        checkpoint=checkpoint,
+        backend=backend,
+        device=resolve_device(device),
+        detector=detector,
+        refine=refine,
+    )
+
+
+def parse_strengths(texts: list[str]) -> dict[str, float]:
+    """`NAME=STRENGTH` texts as a dictionary, e.g. smile=2.
+
+    Raises:
+        InputError: a text has another form, or a direction is named twice.
+    """
+    strengths: dict[str, float] = {}
+    for text in texts:
+        name, separator, value = text.rpartition("=")
+        try:
+            strength = float(value)
+        except ValueError:
+            separator = ""
+        if not separator or not name:
+            raise InputError(f"The edit is '{text}'; expected NAME=STRENGTH, e.g. smile=2.")
+        if name in strengths:
+            raise InputError(f"The direction '{name}' is given twice; give it once.")
+        strengths[name] = strength
+    return strengths
