@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import os
@@ -9,7 +10,7 @@ import secrets
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, PngImagePlugin, TiffImagePlugin
+from PIL import Image, PngImagePlugin
 
 from sdic.errors import InputError
 from sdic.images.files import FORMAT_OF_SUFFIX
@@ -20,6 +21,7 @@ DEFAULT_QUALITY = 95
 
 _MAX_SIDE = {"JPEG": 65_535, "WEBP": 16_383}
 _TIFF_XMP = 700
+_FULL_CHROMA = 90  # quality from which JPEG and HEIC keep colour at full resolution
 
 
 def write(
@@ -88,7 +90,8 @@ def _encode(
     xmp = xmp_packet(like.xmp, source_type)
     buffer = io.BytesIO()
     if format_name == "JPEG":
-        options |= {"quality": quality, "subsampling": 0 if quality >= 90 else 2, "optimize": True}
+        chroma = "4:4:4" if quality >= _FULL_CHROMA else "4:2:0"
+        options |= {"quality": quality, "subsampling": chroma, "optimize": True}
         image.save(buffer, "JPEG", xmp=xmp, **options)
     elif format_name == "PNG":
         text = PngImagePlugin.PngInfo()
@@ -98,10 +101,12 @@ def _encode(
     elif format_name == "WEBP":
         image.save(buffer, "WEBP", quality=quality, lossless=quality == 100, xmp=xmp, **options)
     elif format_name == "TIFF":
-        tags = TiffImagePlugin.ImageFileDirectory_v2()
+        tags = Image.Exif()
+        tags.load(options.pop("exif", b""))
         if xmp:
             tags[_TIFF_XMP] = xmp
-        image.save(buffer, "TIFF", compression="tiff_adobe_deflate", tiffinfo=tags, **options)
+        # Not compressed: Pillow's compressed writer loses the directories of exposure and place.
+        image.save(buffer, "TIFF", exif=tags, **options)
     else:
         _save_heif(image, buffer, quality, xmp, options)
     return buffer.getvalue()
@@ -132,7 +137,8 @@ def _save_heif(
     if "icc_profile" in options:
         image.info["icc_profile"] = options["icc_profile"]
     file = pillow_heif.from_pillow(image)
-    file.save(buffer, quality=quality, exif=options.get("exif"), xmp=xmp or None)
+    chroma = 444 if quality >= _FULL_CHROMA else 420
+    file.save(buffer, quality=quality, chroma=chroma, exif=options.get("exif"), xmp=xmp or None)
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -155,7 +161,8 @@ def write_whole(path: Path, data: bytes) -> None:
     except OSError as error:
         raise _write_error(path, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 def _write_error(path: Path, error: OSError) -> InputError:
