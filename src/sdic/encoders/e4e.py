@@ -33,7 +33,7 @@ class StyleHead(nn.Module):
         in_chs = channels
         for _ in range(int(math.log2(side))):
             self.convs.append(nn.Conv2d(in_chs, LATENT_DIM, 3, 2, 1))
-            self.convs.append(nn.LeakyReLU(0.01))
+            self.convs.append(nn.LeakyReLU(0.01, inplace=True))
             in_chs = LATENT_DIM
         self.linear = EqualizedLinear(LATENT_DIM, LATENT_DIM)
 

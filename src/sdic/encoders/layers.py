@@ -88,7 +88,7 @@ class ConvNorm(nn.Sequential):
         layers: OrderedDict[str, nn.Module] = OrderedDict(conv=conv)
         if not plain:
             layers["bn"] = nn.BatchNorm2d(out_chs) if dims == 2 else nn.BatchNorm3d(out_chs)
-            layers["activation"] = nn.LeakyReLU(0.01)
+            layers["activation"] = nn.LeakyReLU(0.01, inplace=True)
         super().__init__(layers)
 
 
@@ -105,7 +105,7 @@ class NearestUpConv(nn.Sequential):
                 pad=nn.ZeroPad2d((1, 2, 1, 2)),
                 conv=nn.Conv2d(in_chs, out_chs, 4, bias=False),
                 bn=nn.BatchNorm2d(out_chs),
-                activation=nn.LeakyReLU(0.01),
+                activation=nn.LeakyReLU(0.01, inplace=True),
             )
         )
 

@@ -8,9 +8,11 @@ volume V of both branches, into which attention fuses the context of the photo (
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as nnf
 
 from sdic.encoders.irse import Bottleneck
 from sdic.encoders.layers import ConvNorm, NearestUpConv
@@ -189,6 +191,31 @@ class SpatialAttentionFusion(nn.Module):
         return self.merge(weights * context_hat + volume)  # type: ignore[no-any-return]  # eq. 2
 
 
+class VolumeStem(ConvNorm):
+    """The 3x3x3 convolution that lifts V to some channels.
+
+    A 3-D convolution of a single channel is slow: each plane and its two neighbours make the three
+    channels of a 2-D one. Its result has the channels last in memory, where the 3-D convolutions
+    that follow take half the time on a CPU.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(1, channels, dims=3)
+
+    def forward(self, volume: Tensor) -> Tensor:
+        """V [N,1,D,H,W] to [N,C,D,H,W]."""
+        layer, norm, activation = self
+        conv = cast(nn.Conv3d, layer)
+        padded = nnf.pad(volume[:, 0], (0, 0, 0, 0, 1, 1))
+        planes = torch.stack((padded[:, :-2], padded[:, 1:-1], padded[:, 2:]), dim=-1)
+        planes = planes.flatten(0, 1).permute(0, 3, 1, 2)
+        x = nnf.conv2d(planes, conv.weight[:, 0], conv.bias, padding=1)
+        x = x.reshape(len(volume), -1, *x.shape[1:]).transpose(1, 2)
+        if x.device.type != "cpu":
+            x = x.contiguous()
+        return activation(norm(x))  # type: ignore[no-any-return]
+
+
 class DiscrepancyHourglass(nn.Module):
     """The discrepancy map learning hourglass: V and context to the last volume G_4."""
 
@@ -196,7 +223,7 @@ class DiscrepancyHourglass(nn.Module):
         super().__init__()
         half, quarter, eighth = VOLUME_CHANNELS
         self.skips = layout.skips
-        self.stem = ConvNorm(1, layout.stem_channels, dims=3) if layout.stem_channels else None
+        self.stem = VolumeStem(layout.stem_channels) if layout.stem_channels else None
         self.downs = nn.ModuleList()
         in_chs = layout.stem_channels or 1
         for chs in VOLUME_CHANNELS:

@@ -87,11 +87,10 @@ LOSS_PREFIXES = ("id_loss.", "lpips_loss.")
 
 
 def official_key(key: str, rules: Mapping[str, str]) -> str:
-    """The official path of one of our parameters."""
-    for official, ours in rules.items():
-        if key.startswith(ours):
-            return official + key[len(ours) :]
-    return key
+    """The official path of one of our parameters, by the rule with the longest beginning."""
+    fitting = [(ours, official) for official, ours in rules.items() if key.startswith(ours)]
+    ours, official = max(fitting, key=lambda rule: len(rule[0]), default=("", ""))
+    return official + key[len(ours) :]
 
 
 def rename(

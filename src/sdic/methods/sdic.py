@@ -196,8 +196,8 @@ class SDIC(Inverter):
     def edit_then_compensate(self, images: Tensor, edit: Edit, size: int | None = None) -> Tensor:
         """Edit, then compensate (ablation "EC"): photos to edited images [N,3,size,size].
 
-        The paper argues against it: the initial edited image takes the place of R_o, so the networks see the edit as an error
-        and take part of it back.
+        The paper argues against it: the initial edited image takes the place of R_o, so the
+        networks see the edit as an error and take part of it back.
 
         Raises:
             InputError: the images have another shape or range.
