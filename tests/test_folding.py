@@ -6,7 +6,7 @@ from torch import nn
 
 from sdic.encoders.irse import Bottleneck
 from sdic.encoders.layers import ConvNorm
-from sdic.runtime.folding import fold_batch_norm
+from sdic.runtime.folding import channels_last, fold_batch_norm
 
 
 def randomise(module: nn.Module) -> nn.Module:
@@ -47,6 +47,16 @@ def test_folding_changes_the_modules_and_not_the_result(case):
 def test_norm_before_a_padded_convolution_stays():
     module = nn.Sequential(nn.BatchNorm2d(2), nn.Conv2d(2, 2, 3, padding=1))
     assert count_norms(fold_batch_norm(module)) == 1
+
+
+def test_channels_last_changes_the_layout_and_not_the_numbers():
+    module = nn.Sequential(nn.Conv2d(4, 6, 3), nn.Flatten(), nn.Unflatten(1, (6, 2, 3, 3)))
+    module.append(nn.Conv3d(6, 2, 1))
+    x = torch.rand(1, 4, 5, 8)
+    before = module(x)
+    channels_last(module)
+    assert module[0].weight.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(module(x), before)
 
 
 def count_norms(module: nn.Module) -> int:

@@ -165,9 +165,9 @@ def test_final_image(sdic, compensation):
 
 
 @torch.no_grad()
-def test_folded_networks_compute_the_same(sdic, compensation, images):
+def test_networks_for_inference_compute_the_same(sdic, compensation, images):
     made, _ = compensation
-    sdic.fold()
+    sdic.for_inference()
     folded = sdic.dipn(images, made.initial)
     torch.testing.assert_close(folded, made.discrepancy, rtol=0, atol=DIP_TOLERANCE)
     features, latents = sdic.dicn(folded, made.features, made.latents)

@@ -24,7 +24,7 @@ from sdic.generators.base import Generator
 from sdic.methods.base import INVERSION_SIZE, Inversion, Inverter, Progress, check_images
 from sdic.methods.dicn import DICN
 from sdic.methods.dipn import DIPN
-from sdic.runtime.folding import fold_batch_norm
+from sdic.runtime.folding import channels_last, fold_batch_norm
 
 
 @dataclass(frozen=True)
@@ -135,13 +135,13 @@ class SDIC(Inverter):
         """The encoder, DIPN and DICN by name."""
         return {"encoder": self.encoder, "dipn": self.dipn, "dicn": self.dicn}
 
-    def fold(self) -> SDIC:
-        """Fold the batch norms of all networks for inference; returns self.
+    def for_inference(self) -> SDIC:
+        """Fold the batch norms of all networks and lay weights out for the CPU; returns self.
 
         Results are the same up to rounding; the networks can no longer be trained or saved.
         """
         for network in self.networks.values():
-            fold_batch_norm(network)
+            channels_last(fold_batch_norm(network))
         return self
 
     @torch.no_grad()

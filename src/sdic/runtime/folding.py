@@ -1,4 +1,4 @@
-"""Batch norms folded into the convolutions before them: the same numbers with fewer passes."""
+"""The same numbers with fewer passes: folded batch norms, and weights laid out for the CPU."""
 
 from __future__ import annotations
 
@@ -28,6 +28,18 @@ def fold_batch_norm(module: nn.Module) -> nn.Module:
     for sequence in module.modules():
         if isinstance(sequence, nn.Sequential):
             _fold_sequence(sequence)
+    return module
+
+
+def channels_last(module: nn.Module) -> nn.Module:
+    """Store the weights of 2-D convolutions with channels last, in place; returns the module.
+
+    Convolutions with such weights give maps of the same layout, which a CPU works on a little
+    faster. `Module.to` cannot do this for a module that has 3-D convolutions too.
+    """
+    for parameter in module.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
     return module
 
 
