@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sdic.generators.mobile import MobileStyleGAN
+from sdic.generators.mobile import MobileStyleGAN, Modulation
 from sdic.losses import JointLoss, LossWeights
 from sdic.methods.compact import CompactDICN, CompactDIPN
 from sdic.training import recipe as recipes
+from sdic.training.data import Photos
 
 SIZE = 64
 
@@ -38,7 +40,19 @@ def generator() -> MobileStyleGAN:
         torch.manual_seed(0)
         tiny = MobileStyleGAN(block_channels=(16, 16, 16, 16, 8), feature_block=1)
         nn.init.normal_(tiny.constant)
+        for module in tiny.modules():
+            if isinstance(module, Modulation):  # scales around 1
+                nn.init.constant_(module.bias, 1 / module.gain)
+            elif isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight)
     return tiny
+
+
+def photos(count: int = 6) -> Photos:
+    """Pictures of two plain colours each."""
+    colours = np.random.default_rng(0).integers(40, 215, (count, 3, 2, 1, 1), np.uint8)
+    halves = np.broadcast_to(colours, (count, 3, 2, SIZE // 2, SIZE))
+    return Photos(halves.reshape(count, 3, SIZE, SIZE))
 
 
 def networks(tiny: MobileStyleGAN) -> tuple[TinyEncoder, CompactDIPN, CompactDICN]:

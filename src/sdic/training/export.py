@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sdic.errors import TrainingError
 from sdic.training import checkpoint
-from sdic.training.log import read_curve
+from sdic.training.curve import read_curve
 
 
 def export(run: Path, out: Path) -> dict[str, str]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
+
+from sdic.training.curve import read_curve, write_curve
 
 LINE_SECONDS = 30.0  # between two lines when the output is not a terminal
 
@@ -26,7 +26,7 @@ class RunLog:
         self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=step)
         rows = [row for row in read_curve(self.curve) if int(row["step"]) <= step]
         if self.curve.exists():
-            self._write_curve(rows)
+            write_curve(self.curve, rows)
         self.last_validated = max((int(row["step"]) for row in rows), default=-1)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
@@ -38,7 +38,7 @@ class RunLog:
         """Record the means of a validation in TensorBoard and as a row of curve.csv."""
         self.scalars(step, {f"validation/{name}": value for name, value in values.items()})
         row = {"step": str(step)} | {name: f"{value:.6g}" for name, value in values.items()}
-        self._write_curve([*read_curve(self.curve), row])
+        write_curve(self.curve, [*read_curve(self.curve), row])
         self.last_validated = step
 
     def grid(self, step: int, images: Tensor) -> None:
@@ -53,24 +53,6 @@ class RunLog:
     def close(self) -> None:
         """Flush everything to the disk."""
         self._writer.close()
-
-    def _write_curve(self, rows: list[dict[str, str]]) -> None:
-        names = list(dict.fromkeys(name for row in rows for name in row)) or ["step"]
-        text = io.StringIO()
-        writer = csv.DictWriter(text, names, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        partial = self.curve.with_suffix(".partial")
-        partial.write_text(text.getvalue(), "utf-8")
-        partial.replace(self.curve)
-
-
-def read_curve(path: Path) -> list[dict[str, str]]:
-    """The rows of a run's curve.csv; none where there is no file yet."""
-    if not path.is_file():
-        return []
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 class Reporter:

@@ -138,10 +138,15 @@ def _restore_optimiser(
             value = torch.empty_like(like).copy_(value)
         state.setdefault(int(index), {})[entry] = value
     groups = [
-        {k: tuple(v) if isinstance(v, list) and k != "params" else v for k, v in group.items()}
+        {k: v if k == "params" else _as_tuples(v) for k, v in group.items()}
         for group in extra["groups"]
     ]
     optimiser.load_state_dict({"state": state, "param_groups": groups})
+
+
+def _as_tuples(value: Any) -> Any:
+    """JSON's lists, also nested ones, as the tuples that optimisers have in their settings."""
+    return tuple(_as_tuples(entry) for entry in value) if isinstance(value, list) else value
 
 
 def _rounded(value: Tensor, dtype: torch.dtype) -> Tensor:

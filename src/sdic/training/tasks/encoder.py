@@ -77,12 +77,7 @@ class EncoderTask:
         if phase == "discriminator":
             return self._discriminate(batch, step)
         latents = self.networks["encoder"](batch.images).float()
-        # A generated image's own w says all; a photo is judged by its reconstruction.
-        photos = ~batch.known
-        total, terms = latents.new_zeros(()), {}
-        if photos.any():
-            results = self.generator(latents[photos], self.size).float()
-            total, terms = self.joint(results, batch.images[photos])
+        total, terms = self._image_losses(latents, batch)
         extra = self._latent_losses(latents, batch)
         for name, loss in extra.items():
             total = total + getattr(self.weights, name) * loss
@@ -100,6 +95,19 @@ class EncoderTask:
         latents = self.networks["encoder"](images).float()
         results: Tensor = self.generator(latents, self.size)
         return results.float()
+
+    def _image_losses(self, latents: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """A photo is judged by its reconstruction; a generated image's w says all, if weighed.
+
+        A batch without images to judge has losses of 0, so that all batches name the same ones.
+        """
+        judged = ~batch.known if self.weights.latents else torch.ones_like(batch.known)
+        if judged.any():
+            results = self.generator(latents[judged], self.size).float()
+            return self.joint(results, batch.images[judged])  # type: ignore[no-any-return]
+        judges = (name for name in ("perceptual", "identity") if getattr(self.weights, name))
+        nothing = latents.new_zeros(())
+        return nothing, {name: nothing for name in ("l2", *judges)}
 
     def _latent_losses(self, latents: Tensor, batch: Batch) -> dict[str, Tensor]:
         losses = {}

@@ -1,0 +1,28 @@
+"""curve.csv: one row of validation measures for each step that was validated."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+
+def read_curve(path: Path) -> list[dict[str, str]]:
+    """The rows of a run's curve.csv; none where there is no file yet."""
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def write_curve(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
+    """Replace curve.csv by these rows, whole or not at all."""
+    names = list(dict.fromkeys(name for row in rows for name in row)) or ["step"]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    partial = path.with_suffix(".partial")
+    partial.write_text(text.getvalue(), "utf-8")
+    partial.replace(path)
