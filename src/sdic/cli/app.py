@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from sdic.errors import SdicError
+from sdic.runtime.allocator import tune_allocator
 
 app = typer.Typer(
     name="sdic",
@@ -22,6 +23,7 @@ app = typer.Typer(
 
 def main() -> None:
     """Entry point of the `sdic` command: an SdicError becomes one line and exit code 1."""
+    tune_allocator()
     try:
         app()
     except SdicError as error:

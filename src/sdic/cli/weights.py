@@ -103,3 +103,26 @@ def _describe(name: str) -> dict[str, Any]:
         "download_size": archive.size if archive else packaged_size,
         "fetched": weights.is_fetched(name),
     }
+
+
+@weights_app.command()
+def convert(
+    checkpoint: Annotated[Path, typer.Argument(help="An official SDIC or e4e checkpoint (.pt).")],
+    out: Annotated[Path, typer.Option(help="The safetensors file to write.")],
+) -> None:
+    """Convert an official checkpoint to safetensors, key by key, without running code in it."""
+    from sdic.methods.published import convert_checkpoint
+
+    done = convert_checkpoint(checkpoint, out)
+    typer.echo(
+        f"{out}: {done.method}, {done.resolution}x{done.resolution}, {done.num_styles} style rows, "
+        f"{done.num_tensors} tensors"
+    )
+    for note in done.notes:
+        typer.echo(f"note: {note}")
+    if done.dropped:
+        typer.echo(
+            f"left out, since the published forward pass never reaches them ({len(done.dropped)}):"
+        )
+        for key in done.dropped:
+            typer.echo(f"  {key}")
