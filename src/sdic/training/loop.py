@@ -8,7 +8,6 @@ that was killed repeats, bit for bit on the same machine, what it would have don
 from __future__ import annotations
 
 import math
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,7 +17,6 @@ from pathlib import Path
 from typing import cast
 
 import torch
-from filelock import FileLock, Timeout
 from lightning_fabric import Fabric
 from lightning_fabric.wrappers import _FabricModule, _FabricOptimizer
 from rich.console import Console
@@ -27,6 +25,7 @@ from torch import Tensor, nn
 from sdic.errors import TrainingError
 from sdic.training import checkpoint, state
 from sdic.training.data import derive_seed
+from sdic.training.guards import locked, stop_on_signal
 from sdic.training.log import Reporter, RunLog
 from sdic.training.optimiser import Ema, create, learning_rate
 from sdic.training.recipe import Recipe
@@ -112,9 +111,9 @@ class Trainer:
         last = self.recipe.steps if stop_at is None else min(stop_at, self.recipe.steps)
         with ExitStack() as stack:
             if self.fabric.is_global_zero:
-                stack.enter_context(_locked(self.out))
+                stack.enter_context(locked(self.out))
             stack.enter_context(torch.random.fork_rng())
-            stop = stack.enter_context(_signals())
+            stop = stack.enter_context(stop_on_signal())
             changed = self.resume()
             log, reporter = self._open_log(stack, changed)
             self._loop(last, clock, stop, log, reporter, on_step)
@@ -361,50 +360,3 @@ class Trainer:
 
 def _unwrapped(network: nn.Module) -> nn.Module:
     return network.module if isinstance(network, _FabricModule) else network
-
-
-@contextmanager
-def _locked(out: Path) -> Iterator[None]:
-    """Only one process may train into a folder."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(out / ".lock")
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise TrainingError(
-            f"Another process trains into {out}; wait for it or choose another --out."
-        ) from error
-    except OSError as error:
-        raise TrainingError(
-            f"The run's folder {out} cannot be written ({error.strerror}); choose another --out."
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-@contextmanager
-def _signals() -> Iterator[threading.Event]:
-    """An event that Ctrl-C and SIGTERM set, so that the run ends with a checkpoint.
-
-    A second signal ends the process at once, as usual.
-    """
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.getsignal(number) for number in numbers}
-
-    def ask(number: int, frame: object) -> None:
-        stop.set()
-        signal.signal(number, before[signal.Signals(number)])
-
-    for number in numbers:
-        signal.signal(number, ask)
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

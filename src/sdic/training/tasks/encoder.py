@@ -107,7 +107,7 @@ class EncoderTask:
             return self.joint(results, batch.images[judged])  # type: ignore[no-any-return]
         judges = (name for name in ("perceptual", "identity") if getattr(self.weights, name))
         nothing = latents.new_zeros(())
-        return nothing, {name: nothing for name in ("l2", *judges)}
+        return nothing, dict.fromkeys(("l2", *judges), nothing)
 
     def _latent_losses(self, latents: Tensor, batch: Batch) -> dict[str, Tensor]:
         losses = {}
