@@ -25,6 +25,11 @@ Which = int | Literal["largest", "all"]
 
 DEFAULT_FEATHER = 0.1
 
+# MTCNN's points are not quite where dlib's are: offset to the right and down in half sides, and
+# scale, of the crop from dlib's landmarks in the frame of the one from MTCNN's.
+# Measured by `benchmarks/alignment_correction.py` on 121 portraits aligned with dlib: offset
+# 0.001 and 0.013, scale 0.983. On 60 other people the mean distance of the corners falls from
+# 2.4 % to 1.9 % of the side (median 1.8 % to 1.4 %).
 _MTCNN_OFFSET, _MTCNN_SCALE = (0.0, 0.013), 0.983
 
 _OVERSAMPLING = 3  # bilinear sampling of a copy this much finer loses almost nothing

@@ -19,6 +19,7 @@ from sdic.recognition.mtcnn import MTCNN
 MTCNN_SIDE = 2048
 # dlib's HOG detector finds faces from 80 pixels on; it looks at the photo scaled to this side.
 DLIB_SIDE = 1600
+DLIB_THRESHOLD = 0.2  # margin; what scores less is mostly no face
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +108,7 @@ class DlibDetector:
         small, ratio = _scaled_down(rgb, DLIB_SIDE)
         # One doubling finds faces from 40 pixels on; large photos have none so small.
         doublings = int(max(small.shape) <= DLIB_SIDE // 2)
-        boxes, scores, _ = self.detector.run(small, doublings, 0.0)
+        boxes, scores, _ = self.detector.run(small, doublings, DLIB_THRESHOLD)
         photo = np.ascontiguousarray(rgb)
         faces = []
         for box, score in zip(boxes, scores, strict=True):
@@ -123,7 +124,10 @@ class DlibDetector:
         """What is tried on this photo."""
         small, ratio = _scaled_down(rgb, DLIB_SIDE)
         smallest = (40 if max(small.shape) <= DLIB_SIDE // 2 else 80) * float(ratio.max())
-        return f"dlib looked for upright frontal faces of {smallest:.0f} pixels and more"
+        return (
+            f"dlib looked for upright frontal faces of {smallest:.0f} pixels and more, with "
+            f"margins of at least {DLIB_THRESHOLD:g}"
+        )
 
 
 def load_detector(name: str = "mtcnn") -> Detector:

@@ -146,7 +146,7 @@ class MTCNN(nn.Module):
     def __init__(
         self,
         min_face: int = 20,
-        thresholds: tuple[float, float, float] = (0.6, 0.7, 0.8),
+        thresholds: tuple[float, float, float] = (0.6, 0.7, 0.9),
         factor: float = 0.709,
     ) -> None:
         super().__init__()
