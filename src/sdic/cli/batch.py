@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from sdic.errors import SdicError
+from sdic.runtime.allocator import release_memory
 
 
 def run_batch(
@@ -50,6 +51,7 @@ def run_batch(
                 typer.echo(json.dumps({"file": str(path), **result}))
             elif "error" not in result:
                 typer.echo(f"{path}: " + ", ".join(_as_text(*item) for item in result.items()))
+            release_memory()
             progress.advance(task)
     if failures:
         errors.print(f"[bold red]{len(failures)} of {len(paths)} files failed:[/]", highlight=False)

@@ -3,6 +3,9 @@
 A generator's maps are tens of megabytes. glibc maps each of them anew from the kernel and gives it
 back at once, so that every pass pays for its page faults again: on a CPU more than half of an eager
 pass. Kept in the heap, the same memory serves the next layer. `benchmarks/generator.py` shows it.
+
+The price: a small block that is kept may land in the middle of a large free one, which then is too
+small for the next map. Loops that keep something of every round call `release_memory` between them.
 """
 
 from __future__ import annotations
@@ -31,3 +34,9 @@ def tune_allocator() -> bool:
         (_M_TOP_PAD, _GIB // 4),
     )
     return all(mallopt(option, value) == 1 for option, value in options)
+
+
+def release_memory() -> None:
+    """Give all free pages back to the system, wherever in the heap they lie; glibc only."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
