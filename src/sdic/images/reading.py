@@ -79,6 +79,8 @@ def read(
                 format=format_name,
                 path=path,
             )
+    except Image.DecompressionBombError:  # Pillow's own limit, for canvases and tiles
+        raise InputError(f"{path} has too many pixels to be read; make it smaller first.") from None
     except FileNotFoundError:
         raise InputError(f"There is no file {path}; check the path.") from None
     except IsADirectoryError:
@@ -106,8 +108,6 @@ def _open(file: IO[bytes], path: Path, max_pixels: int) -> tuple[Image.Image, st
     file.seek(0)
     try:
         image = _parse(file, format_name)
-    except Image.DecompressionBombError:
-        raise InputError(f"{path} has too many pixels to be read; make it smaller first.") from None
     except _DAMAGED as error:
         raise _damaged(path, format_name, error) from error
     _check_size(image.size, path, max_pixels)
