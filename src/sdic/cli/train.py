@@ -92,3 +92,27 @@ def export(
     Console(soft_wrap=True).print(
         f"{out}: step {metadata['step']}, {size:.1f} MB", highlight=False, markup=False
     )
+
+
+@train_app.command("head")
+def head(
+    out: Annotated[Path, typer.Option(help="The safetensors file to write.")],
+    samples: Annotated[int, typer.Option(min=1, help="Generated images to fit on.")] = 800,
+    fresh: Annotated[int, typer.Option(min=1, help="Other images to measure it on.")] = 50,
+    seed: Annotated[int, typer.Option(help="Of the samples.")] = 0,
+) -> None:
+    """Fit the 256x256 image head of the mobile generator, and measure it on fresh samples."""
+    from safetensors.torch import save_file
+
+    from sdic import generators
+    from sdic.generators.mobile import MobileStyleGAN
+    from sdic.training import head as fitting
+
+    generator = generators.create("mobile")
+    if not isinstance(generator, MobileStyleGAN):
+        raise TrainingError("The head is for the mobile generator.")
+    pixels = fitting.collect(generator, samples + fresh, seed)
+    fitted = fitting.fit(pixels.part(0, samples), generator.mean_latent, seed)
+    error = fitting.mean_absolute_error(fitted, pixels.part(samples, samples + fresh))
+    save_file({key: value.half() for key, value in fitted.state_dict().items()}, out)
+    typer.echo(f"{out}: mean absolute error {error:.4f} on {fresh} fresh images in [-1,1]")
