@@ -26,6 +26,7 @@ from sdic.losses import perceptual
 from sdic.methods.base import INVERSION_SIZE, Inversion, Inverter, Progress
 from sdic.methods.optimisation import Optimisation
 from sdic.recognition.detection import Detector, load_detector
+from sdic.runtime.backends import resolve_device
 from sdic.runtime.delegating import original
 
 PLACE, PHOTO = "place", "photo"  # keys of an inversion's metadata
@@ -144,14 +145,23 @@ class Editor:
     ) -> Image.Image:
         """The edited photo: each direction by its name with its strength.
 
+        Args:
+            photo: a file, or a photo that was read.
+            strengths: strengths by the names of directions.
+            face: which face: "largest", an index with the largest first, or "all" of them.
+            aligned: the photo is an aligned crop already.
+            more_strengths: strengths again, for names that are Python names.
+
         Raises:
             InputError: the photo cannot be read, or a direction is not known.
             NoFaceError: no face was found, or not the one asked for.
         """
         photo = _read(photo)
         edit = self.make_edit({**(strengths or {}), **more_strengths})
-        inversion = self.invert(photo, face, aligned=aligned)
-        return Image.fromarray(self.paste(inversion, photo, edit).rgb)
+        inversions = [self.invert_place(photo, place) for place in self.find(photo, face, aligned)]
+        for inversion in inversions:
+            photo = self.paste(inversion, photo, edit)
+        return Image.fromarray(photo.rgb)
 
     def make_edit(self, strengths: Mapping[str, float]) -> Edit:
         """Names of directions with strengths, as one edit for this editor's generator.
@@ -197,7 +207,7 @@ def load(
         generator: key of the generator.
         checkpoint: a published file, see `methods.create`.
         backend: how the generator is run: auto, eager, compiled or openvino.
-        device: a torch device.
+        device: auto, cpu, cuda, cuda:N or mps.
         detector: mtcnn or dlib.
         refine: optimisation steps on top of the method's own inversion.
 
@@ -205,6 +215,7 @@ def load(
         InputError: an unknown key, or arguments that do not belong together.
         WeightsError: weights cannot be fetched or read.
     """
+    device = resolve_device(device)
     inverter = methods.create(
         method, generator, checkpoint=checkpoint, backend=backend, device=device
     )
@@ -223,7 +234,14 @@ def place_of(inversion: Inversion) -> CropPlace:
             "The inversion does not say where in the photo its face lies; write the crop alone "
             "(--crop), or invert the photo again."
         )
-    return CropPlace.from_dict(json.loads(text))
+    try:
+        values = json.loads(text)
+    except ValueError:
+        raise InputError(
+            f"The place of the face in the inversion cannot be read ('{text[:80]}'); "
+            "invert the photo again."
+        ) from None
+    return CropPlace.from_dict(values)
 
 
 def _read(photo: Photo | Path | str) -> Photo:

@@ -12,6 +12,7 @@ from sdic import alignment, images
 from sdic.cli.app import app
 from sdic.cli.batch import run_batch
 from sdic.errors import InputError
+from sdic.methods.storage import SUFFIX
 from sdic.recognition.detection import load_detector
 
 
@@ -75,10 +76,11 @@ def unique_names(paths: list[Path]) -> dict[Path, str]:
     names: dict[Path, str] = {}
     taken: set[str] = set()
     for path in paths:
-        name, number = path.stem, 1
+        own = path.name.removesuffix(SUFFIX) if path.name.endswith(SUFFIX) else path.stem
+        name, number = own, 1
         while name in taken:
             number += 1
-            name = f"{path.stem}-{number}"
+            name = f"{own}-{number}"
         taken.add(name)
         names[path] = name
     return names

@@ -66,11 +66,13 @@ def edit(
     change = editor.make_edit(strengths)
 
     def work(path: Path) -> dict[str, object]:
-        target = out / f"{names[path].removesuffix('.sdic')}.{suffix.lstrip('.')}"
+        target = out / f"{names[path]}.{suffix.lstrip('.')}"
         check_not_source(target, photos)
         if path in inversions:
             inversion = load_inversion(path)
             base = None if crop else _photo_of(inversion, path, photo)
+            if base is not None and base.path is not None:
+                check_not_source(target, [base.path])
             _write(editor, [inversion], change, base, target, detail)
         else:
             base = images.read(path)

@@ -10,7 +10,6 @@ import typer
 from sdic import editor
 from sdic.editor import Editor
 from sdic.errors import InputError
-from sdic.runtime.backends import resolve_device
 
 MethodName = Annotated[
     str, typer.Option("--method", "-m", help="Inversion method; `sdic info` lists them.")
@@ -49,7 +48,7 @@ def make_editor(
         generator,
         checkpoint=checkpoint,
         backend=backend,
-        device=resolve_device(device),
+        device=device,
         detector=detector,
         refine=refine,
     )

@@ -14,6 +14,7 @@ from torch.func import functional_call
 from sdic.editing.direction import Edit
 from sdic.errors import InputError
 from sdic.generators.base import Generator
+from sdic.runtime.delegating import original
 
 INVERSION_SIZE = 256  # side of the images that a method sees
 
@@ -105,12 +106,16 @@ class Inverter(ABC):
         return self._from_features(features, latents, inversion.weights, size)
 
     def _to_features(self, latents: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
-        return self._call(_FirstHalf(self.generator), weights, latents)
+        return self._call(_FirstHalf(self._runs(weights)), weights, latents)
 
     def _from_features(
         self, features: Tensor, latents: Tensor, weights: Mapping[str, Tensor], size: int | None
     ) -> Tensor:
-        return self._call(_SecondHalf(self.generator), weights, features, latents, size)
+        return self._call(_SecondHalf(self._runs(weights)), weights, features, latents, size)
+
+    def _runs(self, weights: Mapping[str, Tensor]) -> Generator:
+        """The generator as it is, or in PyTorch where weights change: a graph's are fixed."""
+        return original(self.generator) if weights else self.generator
 
     def _call(
         self, half: torch.nn.Module, weights: Mapping[str, Tensor], *args: Tensor | int | None

@@ -7,6 +7,7 @@ optimise take the PyTorch generator instead.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from importlib.util import find_spec
@@ -82,8 +83,11 @@ class OpenVINOGenerator(DelegatingGenerator):
 
     def _compile(self, name: str, half: nn.Module) -> openvino.CompiledModel:
         path = weights.cache_dir() / "openvino" / f"{self._fingerprint}-{name}.xml"
-        if not path.is_file():
-            self._convert(half, path)
+        if path.is_file():
+            # A damaged graph in the cache is converted anew.
+            with contextlib.suppress(RuntimeError):
+                return self._core.compile_model(path, "CPU", self._settings)
+        self._convert(half, path)
         return self._core.compile_model(path, "CPU", self._settings)
 
     def _convert(self, half: nn.Module, path: Path) -> None:
@@ -108,8 +112,9 @@ class OpenVINOGenerator(DelegatingGenerator):
                 "some space, or choose another folder with SDIC_CACHE."
             ) from error
         finally:
-            partial.unlink(missing_ok=True)
-            partial.with_suffix(".bin").unlink(missing_ok=True)
+            for file in (partial, partial.with_suffix(".bin")):
+                with contextlib.suppress(OSError):
+                    file.unlink()
 
 
 class _FirstHalf(nn.Module):
