@@ -56,7 +56,8 @@ def run_batch(
     if failures:
         errors.print(f"[bold red]{len(failures)} of {len(paths)} files failed:[/]", highlight=False)
         for path, reason in failures:
-            errors.print(f"  {escape(str(path))}: {escape(reason)}", highlight=False)
+            named = reason if str(path) in reason else f"{path}: {reason}"
+            errors.print(f"  {escape(named)}", highlight=False)
         raise typer.Exit(1)
 
 
