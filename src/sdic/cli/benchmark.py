@@ -1,0 +1,182 @@
+"""`sdic benchmark`: methods under one protocol on a folder of aligned faces."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from sdic import evaluation, methods
+from sdic.cli import options
+from sdic.cli.app import app
+from sdic.editing import library
+from sdic.errors import InputError
+from sdic.evaluation import Probe, Settings, tables
+from sdic.evaluation.editing import DEFAULT_DIRECTIONS
+from sdic.losses import perceptual
+from sdic.methods.base import Inverter
+from sdic.runtime.backends import resolve_device
+
+
+@app.command()
+def benchmark(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of aligned faces.")],
+    method_list: Annotated[
+        str, typer.Option("--methods", help="Keys of methods; NAME+STEPS refines, e.g. sdic+50.")
+    ] = "sdic,e4e",
+    json_file: Annotated[Path | None, typer.Option("--json", help="File for the report.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for reports and pictures; by default named like the JSON file."),
+    ] = None,
+    edits: Annotated[str, typer.Option(help="Edits to measure, e.g. smile=+2,age=-2.")] = "",
+    editing: Annotated[
+        bool, typer.Option("--editing", help="Measure age, smile and yaw at both range ends.")
+    ] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first images.")] = None,
+    refine: options.Refine = 0,
+    pictures: Annotated[int, typer.Option(min=0, help="Images shown in the page.")] = 8,
+    lpips_backbone: Annotated[
+        Path | None, typer.Option(help="Your own AlexNet file, for plain LPIPS.")
+    ] = None,
+    lpips_linear: Annotated[
+        Path | None, typer.Option(help="Your own linear layers of LPIPS v0.1 for AlexNet.")
+    ] = None,
+    generator: options.GeneratorName = "mobile",
+    checkpoint: Annotated[
+        list[str] | None, typer.Option(help="Published FILE, or METHOD=FILE for one method.")
+    ] = None,
+    device: options.Device = "auto",
+    backend: options.Backend = "auto",
+) -> None:
+    """Measure methods: fidelity, identity, seconds, memory, and what edits do.
+
+    Run it again with the same folder to go on after a stop. The reports show the faces.
+
+    Example: sdic benchmark faces --methods sdic,e4e --editing --json results.json
+    """
+    target = results_folder(json_file, out)
+    names = [name.strip() for name in method_list.split(",")]
+    for name in names:
+        methods.get(evaluation.parse_method(name)[0])
+    device = resolve_device(device)
+    files = parse_checkpoints(checkpoint or [])
+    probes = make_probes(edits, editing, generator)
+    lpips = load_lpips(lpips_backbone, lpips_linear)
+    notes = {"generator": generator, "backend": backend, "refinement_steps": str(refine)}
+    notes |= {f"checkpoint {key}".strip(): file.name for key, file in files.items()}
+
+    def create(spec: str) -> Inverter:
+        name, steps = evaluation.parse_method(spec, refine)
+        file = files.get(name, files.get(""))
+        inverter = methods.create(name, generator, checkpoint=file, backend=backend, device=device)
+        if not steps:
+            return inverter
+        return evaluation.Refined(inverter, steps, perceptual.create().to(device))
+
+    runner = evaluation.Benchmark(
+        folder,
+        target,
+        create,
+        evaluation.load_judges(probes, lpips),
+        probes,
+        Settings(device, limit, pictures, notes),
+    )
+    report = _run(runner, names)
+    evaluation.write_reports(report, runner.gallery(report), target)
+    if json_file is not None:
+        evaluation.write_json(report, json_file)
+    typer.echo(tables.markdown(report))
+    typer.echo(f"Reports: {target / 'report.html'} and .md, .csv, .json beside it.")
+    if report["failures"]:
+        raise typer.Exit(1)
+
+
+def results_folder(json_file: Path | None, out: Path | None) -> Path:
+    """The folder that results go to; without --out it is named like the JSON file.
+
+    Raises:
+        InputError: neither is given, or the JSON file has no suffix to leave out.
+    """
+    if out is not None:
+        return out
+    if json_file is None:
+        raise InputError("There is no place for the results; give --json FILE or --out FOLDER.")
+    if not json_file.suffix:
+        raise InputError(f"The file {json_file} has no suffix; name it {json_file}.json.")
+    return json_file.with_suffix("")
+
+
+def parse_checkpoints(texts: list[str]) -> dict[str, Path]:
+    """FILE or METHOD=FILE texts as files by method; "" is for all others.
+
+    Raises:
+        InputError: a method is not known, or has two files.
+    """
+    files: dict[str, Path] = {}
+    for text in texts:
+        name, separator, file = text.partition("=")
+        if not separator or Path(text).exists():
+            name, file = "", text
+        if name:
+            methods.get(name)
+        if name in files:
+            raise InputError(f"Two checkpoints are given for '{name or 'all methods'}'; give one.")
+        files[name] = Path(file)
+    return files
+
+
+def make_probes(edits: str, editing: bool, generator: str) -> list[Probe]:
+    """The edits to be measured, from --edits and --editing.
+
+    Raises:
+        InputError: a text has another form than NAME=STRENGTH, or a direction is not known.
+    """
+    probes = []
+    if editing:
+        chosen = [library.get(name, generator) for name in DEFAULT_DIRECTIONS]
+        probes += evaluation.probes_of_range(chosen)
+    for text in filter(None, map(str.strip, edits.split(","))):
+        # One by one, since a direction may come with several strengths.
+        for name, strength in options.parse_strengths([text]).items():
+            probes.append(evaluation.make_probe(library.get(name, generator), strength))
+    return probes
+
+
+def load_lpips(backbone: Path | None, linear: Path | None) -> perceptual.PerceptualLoss | None:
+    """Plain LPIPS from the user's files, or None if none are given.
+
+    Raises:
+        InputError: only one of both files is given.
+        WeightsError: a file cannot be read.
+    """
+    if backbone is None and linear is None:
+        return None
+    if backbone is None or linear is None:
+        raise InputError("Plain LPIPS needs both files: give --lpips-backbone and --lpips-linear.")
+    return perceptual.load_lpips(backbone, linear)
+
+
+def _run(runner: evaluation.Benchmark, names: list[str]) -> evaluation.Report:
+    """Run with a bar on standard error, on a terminal only."""
+    console = Console(stderr=True)
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    ) as bar:
+        task = bar.add_task("loading", total=None)
+
+        def show(method: str, image: str, done: int, total: int) -> None:
+            text = escape(f"{method} {image}")
+            bar.update(task, description=text, completed=done, total=total)
+
+        return runner.run(names, show)

@@ -1,0 +1,118 @@
+"""Small scatter plots as SVG."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+WIDTH, HEIGHT = 420, 300
+LEFT, RIGHT, TOP, BOTTOM = 58, 90, 30, 44  # margins; labels of points need room on the right
+# Okabe and Ito's colours, which colour-blind readers can tell apart.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+
+
+@dataclass(frozen=True)
+class Point:
+    """A point of a plot.
+
+    Attributes:
+        x: horizontal value.
+        y: vertical value.
+        label: stands beside it.
+        series: points of one series share a colour.
+    """
+
+    x: float
+    y: float
+    label: str
+    series: int
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One axis.
+
+    Attributes:
+        title: what it shows, with its unit.
+        logarithmic: spaced by factors; all values are positive then.
+    """
+
+    title: str
+    logarithmic: bool = False
+
+    def place(self, value: float) -> float:
+        """Where a value lies before it is scaled to the plot."""
+        return math.log10(value) if self.logarithmic else value
+
+
+def scatter(title: str, x: Axis, y: Axis, points: Sequence[Point]) -> str:
+    """A scatter plot as one SVG element; empty where there is no finite point."""
+    drawn = [point for point in points if _can_place(x, point.x) and _can_place(y, point.y)]
+    if not drawn:
+        return ""
+    to_x = _Scale(x, [point.x for point in drawn], LEFT, WIDTH - RIGHT)
+    to_y = _Scale(y, [point.y for point in drawn], HEIGHT - BOTTOM, TOP)
+    parts = [
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" role="img">',
+        f"<title>{escape(title)}</title>",
+        f'<text class="heading" x="{LEFT}" y="18">{escape(title)}</text>',
+        f'<path class="axis" d="M{LEFT} {TOP}V{HEIGHT - BOTTOM}H{WIDTH - RIGHT}"/>',
+        f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 8}" text-anchor="middle">'
+        f"{escape(x.title)}</text>",
+        f'<text transform="translate(14 {(TOP + HEIGHT - BOTTOM) / 2}) rotate(-90)" '
+        f'text-anchor="middle">{escape(y.title)}</text>',
+    ]
+    for tick in to_x.ticks:
+        place = to_x(tick)
+        parts.append(
+            f'<path class="axis" d="M{place:.1f} {HEIGHT - BOTTOM}v4"/><text x="{place:.1f}" '
+            f'y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{tick:.4g}</text>'
+        )
+    for tick in to_y.ticks:
+        place = to_y(tick)
+        parts.append(
+            f'<path class="axis" d="M{LEFT} {place:.1f}h-4"/><text x="{LEFT - 7}" '
+            f'y="{place + 4:.1f}" text-anchor="end">{tick:.4g}</text>'
+        )
+    for point in drawn:
+        place_x, place_y = to_x(point.x), to_y(point.y)
+        parts.append(
+            f'<circle cx="{place_x:.1f}" cy="{place_y:.1f}" r="4.5" '
+            f'fill="{COLOURS[point.series % len(COLOURS)]}"/><text x="{place_x + 8:.1f}" '
+            f'y="{place_y + 4:.1f}">{escape(point.label)}</text>'
+        )
+    return "".join([*parts, "</svg>"])
+
+
+def ticks(low: float, high: float, most: int = 6) -> list[float]:
+    """Round values (1, 2 or 5 times a power of ten) between low and high, at most so many."""
+    if high <= low:
+        return [low]
+    rough = (high - low) / most
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(factor * power for factor in (1, 2, 5, 10, 20) if factor * power >= rough)
+    first = math.ceil(low / step)
+    return [round(k * step, 12) for k in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+class _Scale:
+    """From values to pixels, with a margin of a tenth around the values."""
+
+    def __init__(self, axis: Axis, values: Sequence[float], start: float, end: float) -> None:
+        placed = [axis.place(value) for value in values]
+        low, high = min(placed), max(placed)
+        margin = 0.1 * (high - low) or 0.1 * abs(high) or 0.5
+        self._axis, self._start, self._end = axis, start, end
+        self._low, self._high = low - margin, high + margin
+        shown = ticks(self._low, self._high)
+        self.ticks = [10**tick for tick in shown] if axis.logarithmic else shown
+
+    def __call__(self, value: float) -> float:
+        share = (self._axis.place(value) - self._low) / (self._high - self._low)
+        return self._start + share * (self._end - self._start)
+
+
+def _can_place(axis: Axis, value: float) -> bool:
+    return math.isfinite(value) and (value > 0 or not axis.logarithmic)

@@ -1,0 +1,66 @@
+"""A method with some steps of optimisation after it, as a method of its own."""
+
+from __future__ import annotations
+
+import re
+
+from torch import Tensor, nn
+
+from sdic.editing.direction import Edit
+from sdic.losses import perceptual
+from sdic.methods.base import Inversion, Inverter, Progress
+from sdic.methods.optimisation import Optimisation
+from sdic.runtime.delegating import original
+
+_SPEC = re.compile(r"(?P<name>.+)\+(?P<steps>\d+)")
+
+
+class Refined(Inverter):
+    """Another method, whose F and w+ are then refined by gradient descent.
+
+    Args:
+        inverter: the method.
+        steps: of descent.
+        network: the perceptual loss.
+    """
+
+    name = "refined"
+
+    def __init__(
+        self, inverter: Inverter, steps: int, network: perceptual.PerceptualLoss | None
+    ) -> None:
+        super().__init__(inverter.generator)
+        self.inverter = inverter
+        self.steps = steps
+        self._optimisation = Optimisation(original(inverter.generator), perceptual=network)
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        """Those of the method."""
+        return self.inverter.networks
+
+    def invert(self, images: Tensor, progress: Progress | None = None) -> Inversion:
+        """Invert images [N,3,256,256] in [-1,1], then refine.
+
+        Raises:
+            InputError: the images have another shape or range.
+        """
+        inversion = self.inverter.invert(images)
+        return self._optimisation.refine(inversion, images, self.steps, progress)
+
+    def synthesize(
+        self, inversion: Inversion, edit: Edit | None = None, size: int | None = None
+    ) -> Tensor:
+        """See `Inverter.synthesize`; the method's own."""
+        return self.inverter.synthesize(inversion, edit, size)
+
+
+def parse_method(spec: str, steps: int = 0) -> tuple[str, int]:
+    """A method's name and its steps of refinement, from NAME or NAME+STEPS.
+
+    Args:
+        spec: e.g. "sdic" or "sdic+50".
+        steps: those of a method that names none.
+    """
+    match = _SPEC.fullmatch(spec)
+    return (match["name"], int(match["steps"])) if match else (spec, steps)

@@ -1,0 +1,173 @@
+"""From results of single images to one report: means, shares that are kept, failures by name."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from sdic.evaluation.editing import REFERENCE, Probe, kept_share
+from sdic.evaluation.store import ImageResult
+
+FORMAT = "sdic-benchmark-1"
+TRADE_OFF = "id_dlib"
+IDENTITY_PREFIX = "id_"  # of metrics that also judge edits
+COSTS = ("seconds", "peak_memory_mb")
+
+# The report as its JSON file has it.
+Report: TypeAlias = dict[str, Any]
+Values: TypeAlias = list[float | None]
+
+
+@dataclass(frozen=True)
+class MethodOutcome:
+    """All images under one method.
+
+    Attributes:
+        weights: digest of the method's weights.
+        results: for each image its result, or the reason why there is none.
+    """
+
+    weights: str
+    results: list[ImageResult | str]
+
+
+def assemble(
+    protocol: Mapping[str, Any],
+    names: Sequence[str],
+    outcomes: Mapping[str, MethodOutcome],
+    probes: Sequence[Probe],
+    metric_names: Sequence[str],
+    attributes: Sequence[str],
+    frechet: Mapping[str, float | None],
+) -> Report:
+    """The report: everything that is written to files, as plain values.
+
+    `results`, `editing` and `kept_of_e4e` are by method; `per_image` is in the order of `images`,
+    with null for an image that failed under the method.
+
+    Args:
+        protocol: how it was measured.
+        names: of the images.
+        outcomes: by method.
+        probes: the edits.
+        metric_names: metrics of the reconstruction; those with "id_" are of the edits too.
+        attributes: names of the attributes that were read.
+        frechet: distance by method.
+    """
+    identities = [name for name in metric_names if name.startswith(IDENTITY_PREFIX)]
+    report: Report = {
+        "format": FORMAT,
+        "protocol": dict(protocol),
+        "images": list(names),
+        "methods": {name: {"weights": outcome.weights} for name, outcome in outcomes.items()},
+        "results": {
+            method: {
+                name: summarise([_metric(result, name) for result in outcome.results])
+                for name in (*metric_names, *COSTS)
+            }
+            for method, outcome in outcomes.items()
+        },
+        "sets": {method: {"frechet_lite0": value} for method, value in frechet.items()},
+        "editing": {
+            method: {
+                probe.label: _edit(outcome.results, probe, identities, attributes)
+                for probe in probes
+            }
+            for method, outcome in outcomes.items()
+        },
+        "failures": [
+            {"method": method, "image": name, "reason": result}
+            for method, outcome in outcomes.items()
+            for name, result in zip(names, outcome.results, strict=True)
+            if isinstance(result, str)
+        ],
+    }
+    report["kept_of_e4e"] = _add_shares(report["editing"], probes)
+    return report
+
+
+def summarise(values: Values) -> dict[str, Any]:
+    """Mean, median, minimum and maximum of what is there, and the values themselves."""
+    there = [value for value in values if value is not None]
+    return {
+        "mean": statistics.fmean(there) if there else None,
+        "median": statistics.median(there) if there else None,
+        "min": min(there, default=None),
+        "max": max(there, default=None),
+        "per_image": values,
+    }
+
+
+def _metric(result: ImageResult | str, name: str) -> float | None:
+    return result.metrics[name] if isinstance(result, ImageResult) else None
+
+
+def _edit(
+    results: Sequence[ImageResult | str],
+    probe: Probe,
+    identities: Sequence[str],
+    attributes: Sequence[str],
+) -> dict[str, Any]:
+    """One edit under one method: identity after it, and what it changed."""
+    edits = [
+        result.edits[probe.label] if isinstance(result, ImageResult) else None for result in results
+    ]
+    changes = {
+        name: summarise([None if edit is None else edit.changes[name] for edit in edits])
+        for name in attributes
+    }
+    entry: dict[str, Any] = {
+        "attribute": probe.attribute,
+        "strength": probe.strength,
+        "change": changes.pop(probe.attribute, None) if probe.attribute else None,
+        "side_effects": changes,
+    }
+    for name in identities:
+        entry[name] = summarise([None if edit is None else edit.metrics[name] for edit in edits])
+    entry[f"{TRADE_OFF}_per_change"] = _per_change(entry)
+    return entry
+
+
+def _per_change(entry: Mapping[str, Any]) -> float | None:
+    """Identity distance for each unit of change; None where the edit did not go the asked way."""
+    if entry["change"] is None or TRADE_OFF not in entry or entry["change"]["mean"] is None:
+        return None
+    change = entry["change"]["mean"] * (1 if entry["strength"] > 0 else -1)
+    return float(entry[TRADE_OFF]["mean"] / change) if change > 0 else None
+
+
+def _add_shares(
+    editing: Mapping[str, Mapping[str, dict[str, Any]]], probes: Sequence[Probe]
+) -> dict[str, dict[str, float | None]]:
+    """Write the share of e4e's change into each edit; returns it by method and attribute."""
+    if REFERENCE not in editing:
+        return {}
+    shares: dict[str, dict[str, float | None]] = {}
+    for method, edits in editing.items():
+        shares[method] = {}
+        by_attribute: dict[str, list[Probe]] = {}
+        for probe in probes:
+            if probe.attribute is not None:
+                by_attribute.setdefault(probe.attribute, []).append(probe)
+                edits[probe.label][f"kept_of_{REFERENCE}"] = _share(editing, method, [probe])
+        for attribute, group in by_attribute.items():
+            shares[method][attribute] = _share(editing, method, group)
+    return shares
+
+
+def _share(
+    editing: Mapping[str, Mapping[str, dict[str, Any]]], method: str, probes: Sequence[Probe]
+) -> float | None:
+    changes, reference = (
+        [_per_image(editing[name][probe.label]) for probe in probes] for name in (method, REFERENCE)
+    )
+    if not all(changes) or not all(reference):
+        return None
+    return kept_share(changes, reference, [probe.strength for probe in probes])
+
+
+def _per_image(entry: Mapping[str, Any]) -> Values:
+    change = entry["change"]
+    return change["per_image"] if change else []
