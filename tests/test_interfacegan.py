@@ -150,16 +150,16 @@ def test_foreign_scores_are_told(generator, tmp_path):
 def test_command_fits_and_conditions(generator, tmp_path, monkeypatch):
     from typer.testing import CliRunner
 
-    from sdic.cli.directions import directions_app
+    from sdic.cli import directions as cli
 
-    monkeypatch.setattr("sdic.generators.create", lambda name, checkpoint=None: generator)
+    monkeypatch.setattr(cli, "_generator", lambda name, checkpoint, device: generator)
     out = tmp_path / "fitted.safetensors"
     common = ["--out", out, "--samples", 20, "--fraction", 0.4, "--cache", tmp_path / "cache"]
     for arguments in (
         ["fit", "brightness", *common],
         ["fit", "warmth", *common, "--without", f"{out}:brightness"],
     ):
-        result = CliRunner().invoke(directions_app, [str(a) for a in arguments])
+        result = CliRunner().invoke(cli.directions_app, [str(a) for a in arguments])
         assert result.exit_code == 0, result.output
     fitted = library.load_directions(out)
     assert list(fitted) == ["brightness", "warmth"]
@@ -169,36 +169,6 @@ def test_command_fits_and_conditions(generator, tmp_path, monkeypatch):
 
 
 # The scorers
-
-
-def a_face():
-    """68 points of a frontal, symmetric face."""
-    points = torch.zeros(1, 68, 2)
-    points[0, scorers.JAW_LEFT] = torch.tensor([60.0, 130.0])
-    points[0, scorers.JAW_RIGHT] = torch.tensor([196.0, 130.0])
-    points[0, scorers.CHIN] = torch.tensor([128.0, 236.0])
-    points[0, scorers.NOSE_TIP] = torch.tensor([128.0, 150.0])
-    for start, x in ((36, 80.0), (42, 152.0)):
-        corners = [(0, 0), (8, -4), (16, -4), (24, 0), (16, 4), (8, 4)]
-        points[0, start : start + 6] = torch.tensor([(x + a, 110.0 + b) for a, b in corners])
-    points[0, scorers.MOUTH_LEFT] = torch.tensor([103.0, 190.0])
-    points[0, scorers.MOUTH_RIGHT] = torch.tensor([153.0, 190.0])
-    points[0, scorers.LIP_TOP] = torch.tensor([128.0, 185.0])
-    points[0, scorers.LIP_BOTTOM] = torch.tensor([128.0, 195.0])
-    return points
-
-
-def test_measures_of_landmarks_have_their_closed_forms():
-    face = a_face()
-    assert float(scorers.yaw(face)) == 0
-    assert float(scorers.pitch(face)) == pytest.approx(0.5)
-    assert float(scorers.mouth_open(face)) == pytest.approx(0.2)
-    assert float(scorers.eyes_open(face)) == pytest.approx(1 / 3)
-    assert float(scorers.face_width(face)) == pytest.approx(136 / 126)
-    turned = a_face()
-    turned[0, scorers.NOSE_TIP] += torch.tensor([34.0, -10.0])
-    assert float(scorers.yaw(turned)) == pytest.approx(0.5)
-    assert float(scorers.pitch(turned)) > float(scorers.pitch(face))
 
 
 def test_measures_of_pixels_have_their_closed_forms():
@@ -212,19 +182,21 @@ def test_measures_of_pixels_have_their_closed_forms():
     assert scorers.luminance(torch.from_numpy(gray)).mean() == pytest.approx(0.4, abs=1e-3)
 
 
-def test_unknown_scorers_are_told():
-    assert set(scorers.names()) >= {"age", "gender", "smile", "yaw"}
-    with pytest.raises(InputError, match="known are: age"):
-        scorers.get("charm")
+def test_scorers_are_the_attributes_and_the_measures_of_pixels():
+    assert set(scorers.names()) >= {"age", "gender", "smile", "yaw", "warmth"}
+    assert scorers.meaning("smile") == "happy (log-odds)"
+    assert scorers.create("warmth") is scorers.create("warmth", "judging") is scorers.warmth
+    for call in (scorers.create, scorers.meaning):
+        with pytest.raises(InputError, match="known are: age"):
+            call("charm")
 
 
 @pytest.mark.network
-@pytest.mark.parametrize("name", scorers.names())
-def test_every_scorer_gives_one_number_for_each_image(name):
-    attribute = scorers.get(name)
-    images = torch.rand(2, 3, 256, 256, generator=torch.Generator().manual_seed(0)) * 2 - 1
+def test_both_readings_of_a_smile_rank_a_smile_first():
+    skimage = pytest.importorskip("skimage.data")
+    picture = torch.from_numpy(skimage.astronaut()[:256, 96:352].copy()).permute(2, 0, 1)[None]
+    smiling = picture / 127.5 - 1
     with torch.no_grad():
-        for make in filter(None, (attribute.make, attribute.judge)):
-            scores = make()(images)
-            assert scores.shape == (2,)
-            assert scores.isfinite().all()
+        for role in ("labelling", "judging"):
+            scorer = scorers.create("smile", role)
+            assert float(scorer(smiling)) > float(scorer(torch.zeros_like(smiling)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from PIL.Image import Image
@@ -16,6 +16,10 @@ from sdic.cli.app import app
 from sdic.editing import library
 from sdic.editing.direction import Direction
 from sdic.errors import InputError
+
+if TYPE_CHECKING:
+    from sdic.editing.preview import Synthesis
+    from sdic.generators import Generator
 
 directions_app = typer.Typer(
     help="List, preview, fit and import directions of edits.", no_args_is_help=True
@@ -32,6 +36,7 @@ Rows = Annotated[
     str | None, typer.Option(help="Rows of w+ to touch, e.g. 0-5 or 7,8,10; all by default.")
 ]
 Seed = Annotated[int, typer.Option(help="Seed of the samples.")]
+Device = Annotated[str, typer.Option(help="Where to run: cpu, cuda, ...")]
 Truncation = Annotated[float, typer.Option(help="Truncation of the samples.")]
 
 
@@ -86,47 +91,55 @@ def preview(
         str | None, typer.Option(help="Strengths, e.g. -3,0,3; by default over the range.")
     ] = None,
     size: Annotated[int, typer.Option(help="Side of each image in pixels.")] = 256,
+    inversion: Annotated[
+        Path | None, typer.Option(help="Inversion file to edit, instead of samples.")
+    ] = None,
     generator: GeneratorName = "mobile",
     checkpoint: Checkpoint = None,
+    device: Device = "cpu",
 ) -> None:
-    """Render a strip: samples in rows, strengths in columns."""
-    from sdic import generators
+    """Render a strip: samples (or inverted photos) in rows, strengths in columns."""
     from sdic.editing.preview import of_latents, strengths_over, strip
 
-    direction = library.get(spec, generator)
+    if inversion is not None:
+        generator, synthesis = _of_inversion(inversion, size, checkpoint)
+        direction = library.get(spec, generator)
+    else:
+        direction = library.get(spec, generator)
+        network = _generator(generator, checkpoint, device)
+        latents = network.broadcast(network.sample(samples, seed, truncation))
+        synthesis = of_latents(network, latents, size)
     steps = _numbers(strengths) if strengths is not None else strengths_over(direction)
-    network = generators.create(generator, checkpoint)
-    latents = network.broadcast(network.sample(samples, seed, truncation))
-    _save_picture(strip(of_latents(network, latents, size), direction, steps), out)
+    _save_picture(strip(synthesis, direction, steps), out)
 
 
 @directions_app.command("measure")
 def measure_direction(
     spec: Spec,
-    scorer: Annotated[list[str] | None, typer.Option(help="Scorers; all by default.")] = None,
+    scorer: Annotated[list[str] | None, typer.Option(help="Scorers; the usual by default.")] = None,
     seed: Seed = 1,
     samples: Annotated[int, typer.Option(min=1, help="Samples to average over.")] = 16,
     truncation: Truncation = 0.7,
     strengths: Annotated[str | None, typer.Option(help="Strengths, e.g. -3,3.")] = None,
     generator: GeneratorName = "mobile",
     checkpoint: Checkpoint = None,
+    device: Device = "cpu",
 ) -> None:
     """Measure what a direction changes, by the scorers: its effect and its side effects."""
-    from sdic import generators
     from sdic.editing import measurement, scorers
 
     direction = library.get(spec, generator)
     steps = _numbers(strengths) if strengths is not None else list(direction.strength_range)
-    attributes = [scorers.get(name) for name in scorer or scorers.names()]
-    network = generators.create(generator, checkpoint)
+    names = scorer or ["age", "gender", "smile", "yaw", "pitch", *scorers.PIXEL_MEASURES]
+    network = _generator(generator, checkpoint, device)
     latents = network.broadcast(network.sample(samples, seed, truncation))
     changes = measurement.measure(
-        network, direction, latents, steps, {a.name: (a.judge or a.make)() for a in attributes}
+        network, direction, latents, steps, {n: scorers.create(n, "judging") for n in names}
     )
-    table = Table("score", *(f"{step:+g}" for step in steps), "unit", "plus means", box=None)
-    for attribute in attributes:
-        values = (f"{float(value):+.2f}" for value in changes[attribute.name])
-        table.add_row(attribute.name, *values, attribute.unit, attribute.high)
+    table = Table("score", *(f"{step:+g}" for step in steps), "more of it means", box=None)
+    for name in names:
+        values = (f"{float(value):+.2f}" for value in changes[name])
+        table.add_row(name, *values, scorers.meaning(name))
     Console().print(table)
 
 
@@ -187,33 +200,34 @@ def fit(
     cache: Annotated[Path | None, typer.Option(help="Folder that keeps the samples.")] = None,
     generator: GeneratorName = "mobile",
     checkpoint: Checkpoint = None,
+    device: Device = "cpu",
 ) -> None:
     """InterFaceGAN: fit directions to what classifiers see in samples.
 
     Samples and scores are kept, so a second attribute needs no new samples.
     """
-    from sdic import generators, weights
+    from sdic import weights
     from sdic.editing import interfacegan, scorers
     from sdic.editing.samples import SampleSet
 
-    chosen = [scorers.get(name) for name in attributes]
+    chosen = {name: scorers.create(name) for name in attributes}
     others = [library.get(spec, generator) for spec in without or []]
-    network = generators.create(generator, checkpoint)
+    network = _generator(generator, checkpoint, device)
     folder = cache or weights.cache_dir() / "samples"
     sample_set = SampleSet(network, folder, seed, truncation)
     latents = sample_set.latents(samples)
     source = f"{samples} samples, seed {seed}, truncation {truncation:g}, both ends {fraction:g}"
-    for attribute in chosen:
+    for name, scorer in chosen.items():
         with Progress(console=Console(stderr=True)) as progress:
-            task = progress.add_task(attribute.name, total=samples)
+            task = progress.add_task(name, total=samples)
             scores = sample_set.scores(
-                attribute.name,
-                attribute.make(),
+                name,
+                scorer,
                 samples,
                 lambda done, total, task=task: progress.update(task, completed=done),  # type: ignore[misc]
             )
         fitted = interfacegan.fit_direction(
-            attribute.name,
+            name,
             latents,
             scores,
             generator=generator,
@@ -222,7 +236,7 @@ def fit(
             seed=seed,
             source=source,
         )
-        typer.echo(f"{attribute.name}: {fitted.accuracy:.1%} of {fitted.held_out} held-out samples")
+        typer.echo(f"{name}: {fitted.accuracy:.1%} of {fitted.held_out} held-out samples")
         _add(out, [interfacegan.condition(fitted.direction, others)])
 
 
@@ -310,6 +324,23 @@ def _describe(direction: Direction) -> dict[str, str]:
 def _add(out: Path, directions: list[Direction]) -> None:
     library.merge_into(out, directions)
     typer.echo(f"{', '.join(d.name for d in directions)} written to {out}")
+
+
+def _generator(name: str, checkpoint: Path | None, device: str) -> Generator:
+    from sdic import generators
+    from sdic.runtime.backends import accelerate
+
+    return accelerate(generators.create(name, checkpoint), device=device)
+
+
+def _of_inversion(path: Path, size: int, checkpoint: Path | None) -> tuple[str, Synthesis]:
+    """Key of the generator of an inversion file, and the synthesis of its photos, on the CPU."""
+    from sdic import methods
+    from sdic.methods.storage import load_inversion
+
+    inversion = load_inversion(path)
+    inverter = methods.create(inversion.method, inversion.generator, checkpoint=checkpoint)
+    return inversion.generator, lambda edit: inverter.synthesize(inversion, edit, size)
 
 
 def _save_picture(picture: Image, out: Path) -> None:
