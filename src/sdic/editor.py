@@ -18,7 +18,7 @@ from torch import Tensor
 
 from sdic import alignment, images, methods
 from sdic.alignment import CropPlace, Which
-from sdic.editing import library
+from sdic.editing import library, units
 from sdic.editing.direction import Edit
 from sdic.errors import InputError
 from sdic.images import Photo, Pixels
@@ -113,7 +113,9 @@ class Editor:
             InputError: the inversion was made with another generator.
         """
         self._check_generator(inversion)
-        return images.to_uint8(self.inverter.synthesize(_on(inversion, self.device), edit, size))[0]
+        faces = self.inverter.synthesize(_on(inversion, self.device), edit, size)
+        face: Pixels = images.to_uint8(faces)[0]
+        return face
 
     def paste(
         self, inversion: Inversion, photo: Photo, edit: Edit | None = None, *, detail: bool = True
@@ -137,17 +139,18 @@ class Editor:
     def edit(
         self,
         photo: Photo | Path | str,
-        strengths: Mapping[str, float] | None = None,
+        strengths: Mapping[str, float | str] | None = None,
         *,
         face: Which = "largest",
         aligned: bool = False,
-        **more_strengths: float,
+        **more_strengths: float | str,
     ) -> Image.Image:
         """The edited photo: each direction by its name with its strength.
 
         Args:
             photo: a file, or a photo that was read.
-            strengths: strengths by the names of directions.
+            strengths: strengths by the names of directions, or texts with a unit, e.g. "+15y";
+                see `units.to_strength`.
             face: which face: "largest", an index with the largest first, or "all" of them.
             aligned: the photo is an aligned crop already.
             more_strengths: strengths again, for names that are Python names.
@@ -163,17 +166,21 @@ class Editor:
             photo = self.paste(inversion, photo, edit)
         return Image.fromarray(photo.rgb)
 
-    def make_edit(self, strengths: Mapping[str, float]) -> Edit:
+    def make_edit(self, strengths: Mapping[str, float | str]) -> Edit:
         """Names of directions with strengths, as one edit for this editor's generator.
 
         Raises:
-            InputError: a direction is not known, or a strength is not a finite number.
+            InputError: a direction is not known, a strength is not a finite number, or a unit is
+                not the direction's.
         """
-        name = self.inverter.generator.name
-        for direction, strength in strengths.items():
+        steps = []
+        for key, amount in strengths.items():
+            direction = library.get(key, self.inverter.generator.name)
+            strength = units.to_strength(direction, amount)
             if not np.isfinite(strength):
-                raise InputError(f"The strength of '{direction}' is {strength}; give a number.")
-        return Edit(tuple((library.get(key, name), value) for key, value in strengths.items()))
+                raise InputError(f"The strength of '{key}' is {strength}; give a number.")
+            steps.append((direction, strength))
+        return Edit(tuple(steps))
 
     def _refined(self, inversion: Inversion, crop: Tensor, progress: Progress | None) -> Inversion:
         generator = original(self.inverter.generator)

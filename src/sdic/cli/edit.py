@@ -56,7 +56,7 @@ def edit(
     -e yaw=-1 --out edited
     """
     which = parse_face(face)
-    strengths = options.parse_strengths(edits)
+    strengths = options.parse_strengths(edits, generator)
     inversions = [path for path in sources if path.name.endswith(SUFFIX)]
     others = [path for path in sources if path not in inversions]
     photos = images.list_images(others) if others else []
@@ -70,7 +70,7 @@ def edit(
         check_not_source(target, photos)
         if path in inversions:
             inversion = load_inversion(path)
-            base = None if crop else _photo_of(inversion, path, photo)
+            base = None if crop else photo_of(inversion, path, photo)
             if base is not None and base.path is not None:
                 check_not_source(target, [base.path])
             _write(editor, [inversion], change, base, target, detail)
@@ -105,7 +105,12 @@ def _write(
         images.write(target.with_name(name + target.suffix), editor.render(inversion, change))
 
 
-def _photo_of(inversion: Inversion, path: Path, given: Path | None) -> Photo:
+def photo_of(inversion: Inversion, path: Path, given: Path | None) -> Photo:
+    """The photo that an inversion was made of, from the given place or the one it names.
+
+    Raises:
+        InputError: there is no such file.
+    """
     place = given or (Path(inversion.metadata[PHOTO]) if PHOTO in inversion.metadata else None)
     if place is None or not place.is_file():
         where = f"is no longer at {place}" if place else "is not named in it"

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from sdic import editor
+from sdic.editing import library, units
 from sdic.editor import Editor
 from sdic.errors import InputError
 
@@ -54,22 +55,48 @@ def make_editor(
     )
 
 
-def parse_strengths(texts: list[str]) -> dict[str, float]:
-    """`NAME=STRENGTH` texts as a dictionary, e.g. smile=2.
+def parse_strengths(texts: list[str], generator: str = "mobile") -> dict[str, float]:
+    """`NAME=STRENGTH` texts as a dictionary, e.g. smile=2, age=+15y or yaw=80%.
+
+    Units are those of `units.to_strength`; for them the direction of this generator is looked up.
 
     Raises:
-        InputError: a text has another form, or a direction is named twice.
+        InputError: a text has another form, a direction is named twice, or it is not known or not
+            calibrated in the unit.
     """
     strengths: dict[str, float] = {}
     for text in texts:
-        name, separator, value = text.rpartition("=")
-        try:
-            strength = float(value)
-        except ValueError:
-            separator = ""
-        if not separator or not name:
-            raise InputError(f"The edit is '{text}'; expected NAME=STRENGTH, e.g. smile=2.")
+        name, value = split_edit(text)
         if name in strengths:
             raise InputError(f"The direction '{name}' is given twice; give it once.")
-        strengths[name] = strength
+        strengths[name] = parse_strength(name, value, generator)
     return strengths
+
+
+def split_edit(text: str) -> tuple[str, str]:
+    """`NAME=VALUE` as name and value.
+
+    Raises:
+        InputError: the text has another form, or the value has no digit.
+    """
+    name, _, value = text.rpartition("=")
+    if not name or not (_is_number(value) or any(map(str.isdigit, value))):
+        raise InputError(
+            f"The edit is '{text}'; expected NAME=STRENGTH, e.g. smile=2, age=+15y or yaw=80%."
+        )
+    return name, value
+
+
+def parse_strength(name: str, value: str, generator: str) -> float:
+    """The strength that a text stands for; only for a unit is the direction looked up."""
+    if _is_number(value):
+        return float(value)
+    return units.to_strength(library.get(name, generator), value)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

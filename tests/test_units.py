@@ -1,0 +1,97 @@
+"""Strengths given in years, degrees and shares of the useful range."""
+
+import pytest
+import torch
+
+from fakes import fake_editor, noise_photo
+from sdic.cli.options import parse_strengths
+from sdic.editing.direction import Direction
+from sdic.editing.library import save_directions
+from sdic.editing.units import to_strength
+from sdic.errors import InputError
+from sdic.images import Photo
+
+
+def direction(name="age", strength_range=(-2.0, 3.0), **notes):
+    return Direction(name, torch.ones(512), "mobile", strength_range=strength_range, notes=notes)
+
+
+AGE = direction(unit="years", per_strength="5")
+YAW = direction("yaw", unit="degrees", per_strength="-4")
+
+
+@pytest.mark.parametrize(
+    ("amount", "strength"),
+    [
+        (2, 2.0),
+        ("-1.5", -1.5),
+        ("+15y", 3.0),
+        ("-2.5 y", -0.5),
+        (".5e1y", 1.0),
+        ("100%", 3.0),
+        ("-50%", -1.0),
+        ("0%", 0.0),
+    ],
+)
+def test_amounts_of_age(amount, strength):
+    assert to_strength(AGE, amount) == pytest.approx(strength)
+
+
+def test_degrees_divide_by_the_calibration_and_its_sign():
+    assert to_strength(YAW, "-20deg") == pytest.approx(5)
+
+
+@pytest.mark.parametrize("amount", ["", "y", "15 years", "15d", "1,5y", "inf", "nan%", "15yy"])
+def test_what_is_no_amount_is_told_with_the_forms(amount):
+    with pytest.raises(InputError, match=r"is no amount of 'age'; expected .*80%.*15y.*20deg"):
+        to_strength(AGE, amount)
+
+
+@pytest.mark.parametrize(
+    ("uncalibrated", "amount", "reason"),
+    [
+        (direction("smile"), "3y", "in years, since it was not calibrated"),
+        (AGE, "3deg", "in degrees, since its unit is years"),
+        (direction(unit="years", per_strength="0"), "3y", "cannot be given in years"),
+        (direction(unit="years", per_strength="many"), "3y", "cannot be given in years"),
+        (direction(unit="years"), "3y", "cannot be given in years"),
+    ],
+)
+def test_units_need_a_calibration(uncalibrated, amount, reason):
+    with pytest.raises(InputError, match=reason):
+        to_strength(uncalibrated, amount)
+
+
+def test_a_range_on_one_side_of_zero_has_no_share_on_the_other():
+    upwards = direction(strength_range=(0.0, 1.0))
+    assert to_strength(upwards, "50%") == 0.5
+    with pytest.raises(InputError, match="nothing below 0"):
+        to_strength(upwards, "-50%")
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("directions") / "d.safetensors"
+    save_directions([AGE, YAW], path)
+    return path
+
+
+def test_command_line_turns_units_into_strengths(file):
+    texts = [f"{file}:age=+15y", f"{file}:yaw=-100%"]
+    assert parse_strengths(texts) == {f"{file}:age": 3.0, f"{file}:yaw": -2.0}
+    assert parse_strengths(["anything=-2e-1"]) == {"anything": -0.2}
+
+
+@pytest.mark.parametrize("text", ["age", "=2", "age=", "age=much"])
+def test_command_line_tells_the_form(text):
+    with pytest.raises(InputError, match="NAME=STRENGTH"):
+        parse_strengths([text])
+
+
+def test_editor_takes_units(file):
+    editor = fake_editor()
+    edit = editor.make_edit({f"{file}:age": "+15y", f"{file}:yaw": 1.0})
+    assert [strength for _, strength in edit.steps] == [3.0, 1.0]
+    photo = Photo(noise_photo())
+    by_unit = editor.edit(photo, {f"{file}:age": "+15y"})
+    assert by_unit.tobytes() == editor.edit(photo, {f"{file}:age": 3.0}).tobytes()
