@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -70,18 +71,10 @@ def benchmark(
     notes = {"generator": generator, "backend": backend, "refinement_steps": str(refine)}
     notes |= {f"checkpoint {key}".strip(): file.name for key, file in files.items()}
 
-    def create(spec: str) -> Inverter:
-        name, steps = evaluation.parse_method(spec, refine)
-        file = files.get(name, files.get(""))
-        inverter = methods.create(name, generator, checkpoint=file, backend=backend, device=device)
-        if not steps:
-            return inverter
-        return evaluation.Refined(inverter, steps, perceptual.create().to(device))
-
     runner = evaluation.Benchmark(
         folder,
         target,
-        create,
+        _creator(generator, files, backend, device, refine),
         evaluation.load_judges(probes, lpips),
         probes,
         Settings(device, limit, pictures, notes),
@@ -159,6 +152,22 @@ def load_lpips(backbone: Path | None, linear: Path | None) -> perceptual.Percept
     if backbone is None or linear is None:
         raise InputError("Plain LPIPS needs both files: give --lpips-backbone and --lpips-linear.")
     return perceptual.load_lpips(backbone, linear)
+
+
+def _creator(
+    generator: str, files: dict[str, Path], backend: str, device: str, refine: int
+) -> Callable[[str], Inverter]:
+    """What makes a method from NAME or NAME+STEPS."""
+
+    def create(spec: str) -> Inverter:
+        name, steps = evaluation.parse_method(spec, refine)
+        file = files.get(name, files.get(""))
+        inverter = methods.create(name, generator, checkpoint=file, backend=backend, device=device)
+        if not steps:
+            return inverter
+        return evaluation.Refined(inverter, steps, perceptual.create().to(device))
+
+    return create
 
 
 def _run(runner: evaluation.Benchmark, names: list[str]) -> evaluation.Report:

@@ -244,7 +244,7 @@ class _Measured:
         values |= {"seconds": cost.seconds, "peak_memory_mb": cost.peak_memory_mb}
         self.store.write_picture(pictures[0], images.to_uint8(made)[0])
         edits = {}
-        edited_pictures = pictures[1:] or [None] * len(probes)
+        edited_pictures: list[Path] | list[None] = pictures[1:] or [None] * len(probes)
         for probe, picture in zip(probes, edited_pictures, strict=True):
             edited = as_png(self.inverter.synthesize(inversion, probe.edit, INVERSION_SIZE))
             edits[probe.label] = self._judge_edit(edited, made, face)
@@ -289,7 +289,13 @@ def load_face(path: Path) -> Tensor:
 
 
 def as_png(made: Tensor) -> Tensor:
-    """An image [1,3,H,W] on the CPU, clamped to [-1,1] and rounded to 8 bits."""
+    """An image [1,3,H,W] on the CPU, clamped to [-1,1] and rounded to 8 bits.
+
+    Raises:
+        InputError: values are not finite, which rounding would hide.
+    """
+    if not torch.isfinite(made).all():
+        raise InputError("The method made an image that is not finite; check its weights.")
     return images.to_tensor(images.to_uint8(made)[0])
 
 
@@ -304,7 +310,8 @@ def measure(made: Tensor, face: Tensor, chosen: Sequence[Metric]) -> dict[str, f
         values[name] = min(float(value), MAX_PSNR) if name == "psnr" else float(value)
         if not torch.isfinite(value).all() and values[name] != MAX_PSNR:
             raise InputError(
-                f"The metric {name} is {values[name]}; the method made an image that is not finite."
+                f"The metric {name} is {values[name]} for this image; a finite value was expected. "
+                "Check the weights of its network."
             )
     return values
 
