@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from fractions import Fraction
+from importlib import import_module
 from pathlib import Path
 
 from PIL import Image
@@ -72,7 +73,7 @@ def _pillow(frames: Sequence[Pixels], rate: float, suffix: str) -> bytes:
 
 def _mp4(frames: Sequence[Pixels], rate: float) -> bytes:
     try:
-        import av
+        av = import_module("av")
     except ImportError as error:
         raise InputError(
             "MP4 needs PyAV; install it with `pip install 'sdic[video]'`, or write .gif or .webp."

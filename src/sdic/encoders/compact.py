@@ -17,7 +17,7 @@ from sdic.generators.base import LATENT_DIM
 # Trunk stages that the heads read, with the channels each is reduced to and the side of its grid.
 TAPS = ((2, 32, 8), (4, 64, 4), (6, 128, 4))
 DELTA_HIDDEN = 256
-# The heads read thousands of values; unscaled, one step of Adam would move w across its whole space.
+# The heads read thousands of values; unscaled, one step of Adam would move w across all of W.
 HEAD_GAIN = 0.1
 
 

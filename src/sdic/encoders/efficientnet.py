@@ -69,7 +69,8 @@ class InvertedResidual(nn.Module):
             y = nnf.relu6(self._bn0(self._expand_conv(y)))
         y = nnf.relu6(self._bn1(self._depthwise_conv(y)))
         y = self._bn2(self._project_conv(y))
-        return x + y if self.skip else y
+        out: Tensor = x + y if self.skip else y
+        return out
 
 
 class EfficientNetLite0(nn.Module):

@@ -35,7 +35,10 @@ def to_bfloat16(generator: MobileStyleGAN) -> MobileStyleGAN:
     """
     for name, child in generator.named_children():
         if name != "mapping_network":
-            child.to(torch.bfloat16, memory_format=torch.channels_last)
+            child.to(torch.bfloat16)
+            for tensor in (*child.parameters(), *child.buffers()):
+                if tensor.ndim == 4:
+                    tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
     generator.constant.data = generator.constant.data.to(torch.bfloat16)
     return generator
 

@@ -22,6 +22,12 @@ from sdic.generators.mobile import haar, inverse_haar
 SLOPE = 0.2
 
 
+def _start_at_zero(layer: nn.Linear | nn.Conv2d) -> None:
+    nn.init.zeros_(layer.weight)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+
+
 class Residual(nn.Module):
     """Two 3x3 convolutions around a leaky ReLU, added to their input; starts as the identity."""
 
@@ -29,13 +35,13 @@ class Residual(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
-        nn.init.zeros_(self.conv2.weight)
-        nn.init.zeros_(self.conv2.bias)
+        _start_at_zero(self.conv2)
 
     def forward(self, x: Tensor) -> Tensor:
         """[N,C,H,W] -> [N,C,H,W]."""
         y = self.conv1(nnf.leaky_relu(x, SLOPE))
-        return x + self.conv2(nnf.leaky_relu(y, SLOPE))
+        out: Tensor = x + self.conv2(nnf.leaky_relu(y, SLOPE))
+        return out
 
 
 class CompactDIPN(nn.Module):
@@ -81,12 +87,10 @@ class CompactDICN(nn.Module):
         self.fine_blocks = nn.Sequential(*(Residual(fine_channels) for _ in range(fine_blocks)))
         self.to_bands = nn.Conv2d(fine_channels, feature_channels // 4, 3, padding=1)
         self.style_scale = nn.Linear(LATENT_DIM, feature_channels)
-        self.to_affine = nn.Sequential(
-            nn.Linear(channels, 256), nn.SiLU(), nn.Linear(256, 2 * num_styles * LATENT_DIM)
-        )
-        for layer in (self.style_scale, self.to_affine[-1]):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+        to_affine = nn.Linear(256, 2 * num_styles * LATENT_DIM)
+        self.to_affine = nn.Sequential(nn.Linear(channels, 256), nn.SiLU(), to_affine)
+        _start_at_zero(self.style_scale)
+        _start_at_zero(to_affine)
 
     def forward(
         self, discrepancy: Tensor, features: Tensor, latents: Tensor

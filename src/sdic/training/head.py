@@ -73,7 +73,7 @@ def fit(pixels: Pixels, mean_latent: Tensor, seed: int = 0) -> PreviewHead:
         chosen = torch.randint(len(pixels.latents), (BATCH,), generator=random)
         loss = _difference(head, pixels, chosen).mean()
         optimiser.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         optimiser.step()
     return head.eval().requires_grad_(False)
 
@@ -87,4 +87,5 @@ def mean_absolute_error(head: PreviewHead, pixels: Pixels) -> float:
 def _difference(head: PreviewHead, pixels: Pixels, chosen: Tensor) -> Tensor:
     maps = pixels.maps[chosen].transpose(1, 2)[..., None]
     images = pixels.images[chosen].transpose(1, 2)[..., None]
-    return (head(maps, pixels.latents[chosen]) - images).abs()
+    difference: Tensor = head(maps, pixels.latents[chosen]) - images
+    return difference.abs()
