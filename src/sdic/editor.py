@@ -22,12 +22,10 @@ from sdic.editing import library, units
 from sdic.editing.direction import Edit
 from sdic.errors import InputError
 from sdic.images import Photo, Pixels
-from sdic.losses import perceptual
 from sdic.methods.base import INVERSION_SIZE, Inversion, Inverter, Progress
 from sdic.methods.optimisation import Optimisation
 from sdic.recognition.detection import Detector, load_detector
 from sdic.runtime.backends import resolve_device
-from sdic.runtime.delegating import original
 
 PLACE, PHOTO = "place", "photo"  # keys of an inversion's metadata
 
@@ -52,6 +50,7 @@ class Editor:
         self.refine = refine
         self._detector_name = detector
         self._detector: Detector | None = None
+        self._refiner: Optimisation | None = None
 
     def find(
         self, photo: Photo, which: Which = "largest", aligned: bool = False
@@ -183,10 +182,9 @@ class Editor:
         return Edit(tuple(steps))
 
     def _refined(self, inversion: Inversion, crop: Tensor, progress: Progress | None) -> Inversion:
-        generator = original(self.inverter.generator)
-        return Optimisation(generator, perceptual=perceptual.create()).refine(
-            inversion, crop, self.refine, progress
-        )
+        if self._refiner is None:
+            self._refiner = methods.refiner(self.inverter.generator)
+        return self._refiner.refine(inversion, crop, self.refine, progress)
 
     def _check_generator(self, inversion: Inversion) -> None:
         here = self.inverter.generator.name

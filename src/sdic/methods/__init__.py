@@ -29,6 +29,7 @@ __all__ = [
     "get",
     "load_inversion",
     "names",
+    "refiner",
     "save_inversion",
 ]
 
@@ -52,16 +53,28 @@ class Method:
     optimises: bool = False
 
 
+def _perceptual(generator: Generator) -> perceptual.PerceptualLoss:
+    """The perceptual loss of the methods that optimise, on the generator's device."""
+    network = perceptual.create()
+    network.to(generator.mean_latent.device)
+    return network
+
+
+def refiner(generator: Generator) -> Optimisation:
+    """Optimisation of F and w+ that goes on from any method's inversion (`Optimisation.refine`)."""
+    return Optimisation(original(generator), perceptual=_perceptual(generator))
+
+
 def _optimise(space: str) -> Callable[[Generator], Inverter]:
     def make(generator: Generator) -> Inverter:
         settings = optimisation.PRESETS[f"optimisation-{space}"]
-        return Optimisation(original(generator), settings, perceptual.create())
+        return Optimisation(original(generator), settings, _perceptual(generator))
 
     return make
 
 
 def _pti(generator: Generator) -> Inverter:
-    return PTI(original(generator), pti.PRESETS["pti"], perceptual.create())
+    return PTI(original(generator), pti.PRESETS["pti"], _perceptual(generator))
 
 
 _METHODS = {
