@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
@@ -60,7 +61,7 @@ def demo(
 
 def _sample() -> Photo:
     try:
-        from skimage import data
+        data = import_module("skimage.data")
     except ModuleNotFoundError as error:
         raise InputError(
             "The sample photo comes with scikit-image; install it with "

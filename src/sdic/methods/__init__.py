@@ -13,8 +13,8 @@ from sdic.losses import perceptual
 from sdic.methods import optimisation, pti
 from sdic.methods.base import Inversion, Inverter
 from sdic.methods.optimisation import Optimisation
-from sdic.methods.published import load_published
 from sdic.methods.pti import PTI
+from sdic.methods.published import load_published
 from sdic.methods.storage import load_inversion, save_inversion
 from sdic.methods.trained import load_e4e, load_sdic
 from sdic.runtime.backends import accelerate
