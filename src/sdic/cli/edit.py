@@ -42,6 +42,7 @@ def edit(
     photo: Annotated[
         Path | None, typer.Option(help="The photo of an inversion, if it has moved.")
     ] = None,
+    release: options.Release = None,
     suffix: Annotated[str, typer.Option(help="Format of the results: png, jpg, webp, ...")] = "png",
     generator: options.GeneratorName = "mobile",
     checkpoint: options.Checkpoint = None,
@@ -63,6 +64,8 @@ def edit(
     paths = photos + inversions
     names = unique_names(paths)
     editor = options.make_editor(method, generator, checkpoint, device, backend, detector, refine)
+    if release is not None:
+        editor.inverter.release = release
     change = editor.make_edit(strengths)
 
     def work(path: Path) -> dict[str, object]:

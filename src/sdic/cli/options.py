@@ -27,6 +27,14 @@ Refine = Annotated[
 ]
 Face = Annotated[str, typer.Option(help="largest, all, or an index: 0 is the largest face.")]
 Aligned = Annotated[bool, typer.Option("--aligned", help="The photos are FFHQ crops already.")]
+Release = Annotated[
+    float | None,
+    typer.Option(
+        min=0.0,
+        help="Change of features at which compensation gives way to the edit; 0 is the paper's rule"
+        " (eq. 6). Default: the method's own.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON line for each photo.")]
 
 

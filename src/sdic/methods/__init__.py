@@ -53,6 +53,12 @@ class Method:
     optimises: bool = False
 
 
+def _sdic_eq6(generator: Generator) -> Inverter:
+    inverter = load_sdic(generator)
+    inverter.release = 0.0
+    return inverter
+
+
 def _perceptual(generator: Generator) -> perceptual.PerceptualLoss:
     """The perceptual loss of the methods that optimise, on the generator's device."""
     network = perceptual.create()
@@ -81,6 +87,7 @@ _METHODS = {
     method.name: method
     for method in (
         Method("sdic", "encoder, then compensation of w and F by DIPN and DICN", load_sdic),
+        Method("sdic-eq6", "as sdic, with edits by the letter of eq. 6", _sdic_eq6),
         Method("e4e", "the encoder alone", load_e4e),
         Method("optimisation-w", "one code for all rows, by descent", _optimise("w"), True),
         Method("optimisation-w+", "a code for each row, by descent", _optimise("w+"), True),

@@ -14,6 +14,7 @@ from torch.func import functional_call
 from sdic.editing.direction import Edit
 from sdic.errors import InputError
 from sdic.generators.base import Generator
+from sdic.methods.release import released
 from sdic.runtime.delegating import original
 
 INVERSION_SIZE = 256  # side of the images that a method sees
@@ -67,6 +68,7 @@ class Inverter(ABC):
     """
 
     name: ClassVar[str]
+    release: float = 0.0  # 0 is eq. 6 as the paper has it
 
     def __init__(self, generator: Generator) -> None:
         self.generator = generator
@@ -91,7 +93,8 @@ class Inverter(ABC):
         """Generate the inverted images [N,3,size,size], edited if asked for.
 
         Compensate, then edit (eq. 6): F*' = F* + F(edited w) - F(w), with both maps of the codes
-        before compensation. Strength 0 gives back the inversion exactly.
+        before compensation. Strength 0 gives back the inversion exactly. With a `release`, the
+        compensation gives way where the edit changes much, see `methods.release`.
         """
         latents, features = inversion.latents, inversion.features
         if edit is not None:
@@ -100,7 +103,12 @@ class Inverter(ABC):
                 edited = edit.apply(inversion.base_latents)
                 if not torch.equal(edited, inversion.base_latents):
                     base = self._to_features(inversion.base_latents, inversion.weights)
-                    features = features + self._to_features(edited, inversion.weights) - base
+                    changed = self._to_features(edited, inversion.weights)
+                    features = (
+                        released(features, base, changed, self.release)
+                        if self.release
+                        else features + changed - base
+                    )
         if features is None:
             features = self._to_features(latents, inversion.weights)
         return self._from_features(features, latents, inversion.weights, size)

@@ -13,6 +13,8 @@ from sdic.methods.e4e import E4E
 from sdic.methods.sdic import SDIC
 from sdic.weights.checkpoints import load_strict
 
+# Relative change of features at which the compensation gives way; docs/results/sdic.md compares.
+RELEASE = 0.8
 # Registry keys of the weights for each generator: encoder, compensation.
 TRAINED = {"mobile": ("encoder-mobile", "sdic-mobile")}
 
@@ -42,7 +44,9 @@ def load_sdic(generator: Generator) -> SDIC:
     for name, network in (("dipn", dipn), ("dicn", dicn)):
         load_strict(network, _part(tensors, name), f"{compensation_key}: {name}")
     encoder = _encoder(generator, encoder_key)
-    return SDIC(generator, encoder, _frozen(dipn), _frozen(dicn))
+    sdic = SDIC(generator, encoder, _frozen(dipn), _frozen(dicn))
+    sdic.release = RELEASE
+    return sdic
 
 
 def _keys(generator: Generator) -> tuple[str, str]:
