@@ -39,11 +39,11 @@ def trained(network):
 @pytest.fixture
 def shelf(monkeypatch, trained):
     monkeypatch.setattr("sdic.methods.trained.weights.load", lambda name: dict(trained[name]))
-    monkeypatch.setattr("sdic.losses.perceptual.create", lambda *_: None)
+    monkeypatch.setattr("sdic.losses.perceptual.create", lambda *_: nn.Identity())
 
 
 def test_names():
-    assert set(methods.names()) == {"sdic", "e4e"} | OPTIMISING
+    assert set(methods.names()) == {"sdic", "sdic-eq6", "e4e"} | OPTIMISING
     assert methods.DEFAULT in methods.names()
     for name in methods.names():
         method = methods.get(name)
@@ -84,7 +84,7 @@ def test_damaged_trained_weights_are_told(network, shelf, monkeypatch, trained):
 
 def test_unknown_keys(network):
     for use in (methods.get, methods.create):
-        with pytest.raises(InputError, match="There is no method 'magic'; known are: sdic, e4e"):
+        with pytest.raises(InputError, match="There is no method 'magic'; known are: sdic, sdic-eq6, e4e"):
             use("magic")
     with pytest.raises(InputError, match="There is no generator 'biggan'"):
         methods.create("e4e", "biggan")

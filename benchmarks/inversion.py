@@ -1,0 +1,170 @@
+"""Time and peak memory of SDIC and of each of its parts, for one photo on a CPU.
+
+python benchmarks/inversion.py --threads 2 --out docs/results/inversion-speed
+
+"paper" is StyleGAN2 1024x1024 with the paper's networks, "compact" the embedded generator with the
+compact ones. Weights are random: they do not change the time. Batch norms are folded. Each
+configuration runs in a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import common
+
+if TYPE_CHECKING:
+    from sdic.methods.sdic import SDIC
+
+CONFIGURATIONS = (
+    "paper, f32",
+    "paper, bf16",
+    "paper, compiled",
+    "compact, f32",
+    "compact, bf16",
+    "compact, compiled",
+    "compact, OpenVINO",
+)
+DEFAULT = tuple(name for name in CONFIGURATIONS if "compiled" not in name)
+PARTS = (
+    "encoder",
+    "first half",
+    "initial reconstruction",
+    "DIPN",
+    "DICN",
+    "second half",
+    "invert",
+    "edit",
+)
+
+
+def build(configuration: str, threads: int, quick: bool) -> SDIC:
+    """SDIC with random weights; with `quick` on a tiny generator."""
+    import torch
+
+    from sdic.encoders.compact import CompactEncoder
+    from sdic.generators.mobile import MobileStyleGAN
+    from sdic.generators.stylegan2 import StyleGAN2
+    from sdic.methods.compact import CompactDICN, CompactDIPN
+    from sdic.methods.sdic import SDIC
+    from sdic.runtime.openvino import OpenVINOGenerator
+
+    torch.manual_seed(0)
+    if configuration.startswith("paper"):
+        generator = StyleGAN2(128, 7, 1024, 16) if quick else StyleGAN2(1024)
+        method = SDIC.create(generator.freeze())
+    else:
+        mobile = MobileStyleGAN((8,) * 5, 3) if quick else MobileStyleGAN()
+        torch.nn.init.normal_(mobile.constant)
+        width = {"channels": 8, "blocks": 1} if quick else {}
+        dipn = CompactDIPN(**width).eval()
+        dicn = CompactDICN(mobile.num_styles, mobile.feature_shape[0], **width).eval()
+        method = SDIC(mobile, CompactEncoder(mobile.num_styles).eval(), dipn, dicn)
+    method.fold()
+    for network in (method.generator, *method.networks.values()):
+        network.requires_grad_(False)
+        network.to(memory_format=torch.channels_last)
+    if "OpenVINO" in configuration:
+        method.generator = OpenVINOGenerator(method.generator, threads=threads)
+    if "compiled" in configuration:
+        compile_parts(method)
+    return method
+
+
+def compile_parts(method: SDIC) -> None:
+    """Compile the generator and all networks, each at its first call."""
+    import torch
+
+    from sdic.runtime.delegating import CompiledGenerator
+
+    method.generator = CompiledGenerator(method.generator)
+    for network in method.networks.values():
+        network.compile()
+    torch.set_grad_enabled(False)
+
+
+def calls(method: SDIC) -> dict[str, Callable[[], object]]:
+    """A call for each part, on inputs that were computed before, and for the whole."""
+    import torch
+
+    from sdic.editing.direction import Direction, Edit
+
+    random = torch.Generator().manual_seed(1)
+    photo = torch.rand(1, 3, 256, 256, generator=random) * 2 - 1
+    generator = method.generator
+    made = method.compensate(photo, method.encoder(photo))
+    inversion = method.invert(photo)
+    vector = torch.randn(512, generator=random) / 512**0.5
+    edit = Edit.of(Direction("random", vector, generator.name), 1.0)
+    enhanced = (made.enhanced_features, made.enhanced_latents)
+    every = (
+        lambda: method.encoder(photo),
+        lambda: generator.to_features(made.latents),
+        lambda: method.initial_reconstruction(made.features, made.latents),
+        lambda: method.dipn(photo, made.initial),
+        lambda: method.dicn(made.discrepancy, made.features, made.latents),
+        lambda: generator.from_features(*enhanced),
+        lambda: method.invert(photo),
+        lambda: method.synthesize(inversion, edit),
+    )
+    return dict(zip(PARTS, every, strict=True))
+
+
+def measure(configuration: str, threads: int, runs: int, quick: bool) -> dict[str, Any]:
+    """Milliseconds and peak memory of each part."""
+    import torch
+
+    from sdic.runtime.allocator import tune_allocator
+
+    torch.set_num_threads(threads)
+    tune_allocator()
+    method = build(configuration, threads, quick)
+    autocast = torch.autocast("cpu", torch.bfloat16, enabled="bf16" in configuration)
+    result = {}
+    with torch.no_grad(), autocast:
+        for part, call in calls(method).items():
+            time = common.median_ms(call, runs)
+            result[part] = {"ms": time, "mib": common.peak_mib_of(call)}
+    return {"parts": result, "mib": common.process_peak_mib()}
+
+
+def as_table(rows: dict[str, dict[str, Any]]) -> str:
+    """Markdown: a line for each part, a column for each configuration."""
+    lines = []
+    for part in PARTS:
+        cells = [row["parts"][part] for row in rows.values()]
+        lines.append([part, *(f"{cell['ms']:.0f} ms, {cell['mib']:.0f} MiB" for cell in cells)])
+    lines.append(["whole process", *(f"{row['mib']:.0f} MiB" for row in rows.values())])
+    return common.table(["part", *rows], lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--configurations", nargs="+", choices=CONFIGURATIONS, default=DEFAULT)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--runs", type=int, default=5, help="measured calls; the median counts")
+    parser.add_argument("--out", type=Path, help="write OUT.md and OUT.json")
+    parser.add_argument("--quick", action="store_true", help="tiny generators, to try the script")
+    parser.add_argument("--child", choices=CONFIGURATIONS, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        numbers = (options.threads, options.runs)
+        print(json.dumps(measure(options.child, *numbers, options.quick)))
+        return
+    rows = {}
+    for configuration in options.configurations:
+        arguments = ["--child", configuration, "--threads", options.threads]
+        arguments += ["--runs", options.runs, *(["--quick"] if options.quick else [])]
+        rows[configuration] = common.in_own_process(__file__, arguments)
+        total = rows[configuration]["parts"]["invert"]["ms"]
+        print(f"{configuration}: invert {total:.0f} ms", flush=True)
+    data = {"machine": common.machine(options.threads), "rows": rows}
+    common.report("SDIC by parts, one photo", as_table(rows), data, options.out)
+
+
+if __name__ == "__main__":
+    main()

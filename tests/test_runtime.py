@@ -1,0 +1,205 @@
+"""Ways to run a generator: each gives the images of the plain one."""
+
+import copy
+import platform
+from dataclasses import replace
+
+import pytest
+import torch
+
+from fakes import FakeInverter
+from sdic.editing.direction import Direction, Edit
+from sdic.errors import InputError
+from sdic.generators.mobile import MobileStyleGAN
+from sdic.runtime import openvino
+from sdic.runtime.allocator import tune_allocator
+from sdic.runtime.backends import BACKENDS, accelerate, resolve_device
+from sdic.runtime.delegating import CompiledGenerator, DelegatingGenerator, original
+from tiny import tiny_generator
+
+needs_openvino = pytest.mark.skipif(not openvino.is_available(), reason="needs openvino")
+
+
+@pytest.fixture(scope="module")
+def network():
+    return tiny_generator()
+
+
+@pytest.fixture(scope="module")
+def w_plus(network):
+    return network.sample(2 * network.num_styles, seed=5).unflatten(0, (2, network.num_styles))
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("SDIC_CACHE", str(tmp_path))
+    return tmp_path / "openvino"
+
+
+@pytest.fixture(scope="module")
+def graphs(network, tmp_path_factory):
+    """An OpenVINO generator that has converted both halves, and the cache it did it in."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("cache")
+        patch.setenv("SDIC_CACHE", str(folder))
+        generator = openvino.OpenVINOGenerator(network, threads=1)
+        generator(generator.mean_latent.expand(1, network.num_styles, -1))
+        yield generator, folder
+
+
+def test_the_allocator_is_tuned_where_there_is_glibc():
+    assert tune_allocator() == (platform.libc_ver()[0] == "glibc")
+
+
+def test_the_allocator_leaves_other_systems_alone(monkeypatch):
+    monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
+    monkeypatch.setattr("ctypes.CDLL", None)
+    assert not tune_allocator()
+
+
+def test_what_is_delegated(network):
+    wrapped = CompiledGenerator(network)
+    for name in ("name", "num_styles", "resolution", "feature_shape"):
+        assert getattr(wrapped, name) == getattr(network, name)
+    z = torch.randn(2, 512)
+    assert torch.equal(wrapped.mapping(z), network.mapping(z))
+    assert torch.equal(wrapped.mean_latent, network.mean_latent)
+    assert original(wrapped) is network
+    assert original(network) is network
+
+
+def test_compiled_halves_are_the_plain_ones(network, w_plus, monkeypatch):
+    compiled = []
+
+    def remember(function):
+        compiled.append(function.__name__)
+        return function
+
+    monkeypatch.setattr(torch, "compile", remember)
+    wrapped = accelerate(network, "compiled")
+    assert compiled == ["to_features", "from_features"]
+    assert torch.equal(wrapped(w_plus, 64), network(w_plus, 64))
+
+
+@needs_openvino
+def test_openvino_halves_equal_the_plain_ones(network, w_plus, graphs):
+    generator, _ = graphs
+    features = network.to_features(w_plus)
+    assert (generator.to_features(w_plus) - features).abs().max() < 1e-4
+    image = generator.from_features(features, w_plus)
+    assert image.shape == (2, 3, 256, 256)
+    assert (image - network.from_features(features, w_plus)).abs().max() < 1e-4
+    # Two rows apart, so that a graph that ignored its inputs would be seen.
+    assert (image[0] - image[1]).abs().max() > 1e-2
+
+
+@needs_openvino
+def test_results_do_not_share_memory_with_the_next_pass(w_plus, graphs):
+    generator, _ = graphs
+    first = generator.to_features(w_plus[:1])
+    kept = first.clone()
+    generator.to_features(w_plus[1:])
+    assert torch.equal(first, kept)
+
+
+@needs_openvino
+def test_smaller_images_have_a_graph_of_their_own(network, w_plus, graphs):
+    generator, folder = graphs
+    small = generator.from_features(network.to_features(w_plus), w_plus, 64)
+    assert (small - network(w_plus, 64)).abs().max() < 1e-4
+    names = {path.name.split("-", 2)[2] for path in (folder / "openvino").iterdir()}
+    halves = ("to_features", "from_features_256", "from_features_64")
+    assert names == {f"{half}.{suffix}" for half in halves for suffix in ("xml", "bin")}
+    with pytest.raises(InputError, match="Image size 100"):
+        generator(w_plus, 100)
+
+
+@needs_openvino
+def test_a_second_instance_does_not_convert_again(network, w_plus, graphs, monkeypatch):
+    generator, _ = graphs
+    expected = generator(w_plus)
+    monkeypatch.setattr("openvino.convert_model", None)
+    assert torch.equal(openvino.OpenVINOGenerator(network, threads=1)(w_plus), expected)
+
+
+@needs_openvino
+def test_other_weights_have_other_graphs(network, graphs):
+    generator, _ = graphs
+    other = openvino.OpenVINOGenerator(tiny_generator(seed=1))
+    assert other._fingerprint != generator._fingerprint
+    same = openvino.OpenVINOGenerator(copy.deepcopy(network))
+    assert same._fingerprint == generator._fingerprint
+
+
+@needs_openvino
+@pytest.mark.parametrize("suffix", [".xml", ".bin"])
+def test_a_damaged_graph_is_converted_anew(suffix, w_plus, cache):
+    network = MobileStyleGAN((4, 4), feature_block=0)
+    torch.nn.init.normal_(network.constant)
+    w_plus = w_plus[:, : network.num_styles]
+    expected = openvino.OpenVINOGenerator(network).to_features(w_plus)
+    (path,) = cache.glob(f"*{suffix}")
+    path.write_bytes(path.read_bytes()[:100])
+    assert torch.equal(openvino.OpenVINOGenerator(network).to_features(w_plus), expected)
+    assert path.stat().st_size > 100
+
+
+@needs_openvino
+def test_a_cache_that_cannot_be_written_is_told(w_plus, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("SDIC_CACHE", str(tmp_path / "file" / "cache"))
+    network = MobileStyleGAN((4, 4), feature_block=0)
+    with pytest.raises(InputError, match=r"cannot be written to .* SDIC_CACHE"):
+        openvino.OpenVINOGenerator(network).to_features(w_plus[:1, : network.num_styles])
+
+
+class FixedGraphs(DelegatingGenerator):
+    """Halves that know nothing of weights that changed after they were made, as graphs do."""
+
+    def to_features(self, w_plus):
+        return self.original.to_features(w_plus)
+
+    def from_features(self, features, w_plus, size=None):
+        return 0 * self.original.from_features(features, w_plus, size)
+
+
+def test_weights_that_a_method_changed_are_used_under_any_backend(network, w_plus):
+    plain = FakeInverter(network)
+    inversion = plain.invert(torch.zeros(1, 3, 256, 256))
+    changed = {"to_image.weight": 2 * network.to_image.weight}
+    inversion = replace(inversion, weights=changed)
+    edit = Edit.of(Direction("turn", torch.linspace(-1, 1, 512), "mobile"), 1.0)
+    expected = plain.synthesize(inversion, edit, 64)
+    assert torch.equal(FakeInverter(FixedGraphs(network)).synthesize(inversion, edit, 64), expected)
+    assert (expected - plain.synthesize(replace(inversion, weights={}), edit, 64)).abs().max() > 0.1
+
+
+def test_the_choice_of_a_backend(network, monkeypatch):
+    monkeypatch.setattr(openvino, "is_available", lambda: False)
+    assert accelerate(network) is network
+    assert accelerate(network, "eager") is network
+    with pytest.raises(InputError, match=r"pip install 'sdic\[fast\]'"):
+        accelerate(network, "openvino")
+    with pytest.raises(InputError, match=f"choose one of: {', '.join(BACKENDS)}"):
+        accelerate(network, "tensorrt")
+
+
+@needs_openvino
+def test_auto_is_openvino_for_the_mobile_generator_on_a_cpu(network):
+    assert isinstance(accelerate(network), openvino.OpenVINOGenerator)
+
+
+def test_devices(monkeypatch):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert resolve_device() == resolve_device("cpu") == "cpu"
+    for device in ("cuda", "mps", "tpu", "", "cuda:0"):
+        with pytest.raises(InputError, match=f"The device '{device}' is not there; there is: cpu"):
+            resolve_device(device)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert resolve_device() == "cuda"
+    assert resolve_device("cuda:1") == "cuda:1"
+    for device in ("cuda:2", "cuda:x"):
+        with pytest.raises(InputError, match="is not there; there is: cuda, cpu"):
+            resolve_device(device)
