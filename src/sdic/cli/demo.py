@@ -23,7 +23,7 @@ from sdic.images import Photo, Pixels
 TILE = 384  # side of a picture of the sheet in pixels
 CAPTION = 34
 # Directions of the library, with a share of their useful range: -1 is its lower end, 1 its upper.
-EDITS = (("smile", -0.9), ("age", 0.7), ("age", -0.7), ("yaw", 0.6))
+EDITS = (("smile", -0.8), ("age", 1.0), ("age", -0.8), ("yaw", 0.35))
 
 
 @app.command()
