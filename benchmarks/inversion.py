@@ -51,6 +51,7 @@ def build(configuration: str, threads: int, quick: bool) -> SDIC:
     from sdic.generators.stylegan2 import StyleGAN2
     from sdic.methods.compact import CompactDICN, CompactDIPN
     from sdic.methods.sdic import SDIC
+    from sdic.runtime.folding import channels_last
     from sdic.runtime.openvino import OpenVINOGenerator
 
     torch.manual_seed(0)
@@ -64,10 +65,9 @@ def build(configuration: str, threads: int, quick: bool) -> SDIC:
         dipn = CompactDIPN(**width).eval()
         dicn = CompactDICN(mobile.num_styles, mobile.feature_shape[0], **width).eval()
         method = SDIC(mobile, CompactEncoder(mobile.num_styles).eval(), dipn, dicn)
-    method.fold()
-    for network in (method.generator, *method.networks.values()):
+    channels_last(method.for_inference().generator)
+    for network in method.networks.values():
         network.requires_grad_(False)
-        network.to(memory_format=torch.channels_last)
     if "OpenVINO" in configuration:
         method.generator = OpenVINOGenerator(method.generator, threads=threads)
     if "compiled" in configuration:

@@ -84,7 +84,7 @@ def test_damaged_trained_weights_are_told(network, shelf, monkeypatch, trained):
 
 def test_unknown_keys(network):
     for use in (methods.get, methods.create):
-        with pytest.raises(InputError, match="There is no method 'magic'; known are: sdic, sdic-eq6, e4e"):
+        with pytest.raises(InputError, match="There is no method 'magic'; known are: sdic,"):
             use("magic")
     with pytest.raises(InputError, match="There is no generator 'biggan'"):
         methods.create("e4e", "biggan")
