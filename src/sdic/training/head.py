@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sdic.generators.mobile import MobileStyleGAN
 from sdic.generators.mobile_head import PREVIEW_SIZE, PreviewHead
+from sdic.runtime.allocator import release_memory
 
 PIXELS = 128  # of each sample; many samples with few pixels teach the dependence on w
 BATCH = 64
@@ -49,6 +50,7 @@ def collect(generator: MobileStyleGAN, samples: int, seed: int) -> Pixels:
         whole = generator.from_features(features, w_plus, PREVIEW_SIZE)
         maps.append(generator.preview_maps(features, w_plus)[0].flatten(1)[:, chosen].T)
         images.append(whole[0].flatten(1)[:, chosen].T)
+        release_memory()
     return Pixels(latents, torch.stack(maps), torch.stack(images))
 
 
