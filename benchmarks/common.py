@@ -35,7 +35,7 @@ def median_ms(call: Callable[[], object], runs: int) -> float:
 
 
 def process_peak_mib() -> float:
-    """Largest resident memory of this process since it began, in MiB."""
+    """Largest resident memory of this process since it began or since `peak_mib_of`, in MiB."""
     unit = 1 if platform.system() == "Darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
 

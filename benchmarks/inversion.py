@@ -129,7 +129,7 @@ def measure(configuration: str, threads: int, runs: int, quick: bool) -> dict[st
         for part, call in calls(method).items():
             time = common.median_ms(call, runs)
             result[part] = {"ms": time, "mib": common.peak_mib_of(call)}
-    return {"parts": result, "mib": common.process_peak_mib()}
+    return {"parts": result}
 
 
 def as_table(rows: dict[str, dict[str, Any]]) -> str:
@@ -138,7 +138,6 @@ def as_table(rows: dict[str, dict[str, Any]]) -> str:
     for part in PARTS:
         cells = [row["parts"][part] for row in rows.values()]
         lines.append([part, *(f"{cell['ms']:.0f} ms, {cell['mib']:.0f} MiB" for cell in cells)])
-    lines.append(["whole process", *(f"{row['mib']:.0f} MiB" for row in rows.values())])
     return common.table(["part", *rows], lines)
 
 

@@ -39,5 +39,5 @@ def test_inversion(run):
     (row,) = data["rows"].values()
     parts = row["parts"]
     assert list(parts)[-2:] == ["invert", "edit"]
-    assert all(part["ms"] > 0 and 50 < part["mib"] <= row["mib"] + 1 for part in parts.values())
-    assert text.count("\n| ") >= 10
+    assert all(part["ms"] > 0 and part["mib"] > 50 for part in parts.values())
+    assert text.count("\n| ") >= 9
