@@ -176,6 +176,15 @@ def test_the_pass_for_one_sample_equals_that_with_gradients():
     assert torch.allclose(network(w_plus), network(w_plus.requires_grad_()), atol=1e-5)
 
 
+def test_runs_in_half_the_precision():
+    network = tiny_stylegan2()
+    w_plus = latents(network)
+    image = network(w_plus)
+    coarse = network.bfloat16()(w_plus)
+    assert coarse.dtype == torch.bfloat16
+    assert (coarse.float() - image).abs().mean() < 0.05 * image.std()
+
+
 # Published layouts and numbers
 
 
@@ -290,6 +299,7 @@ def test_foreign_and_partial_files_are_refused(tmp_path):
             generators.create("stylegan2", path, feature_layer=5)
 
     refused({"weight": torch.ones(1)}, r"holds no StyleGAN2 generator.*found weight")
+    refused({"g_ema": 5}, r"holds no StyleGAN2 generator.*found nothing")
     refused({"g_ema": {"input.input": torch.ones(1, 4, 4, 4)}}, "only a part")
     missing = {k: v for k, v in state.items() if k != "convs.1.activate.bias"}
     refused({"g_ema": missing}, r"1 missing: convs\.1\.activate\.bias")

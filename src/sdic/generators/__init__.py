@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from sdic import weights
 from sdic.errors import InputError
 from sdic.generators.base import Generator
 from sdic.generators.mobile import MobileStyleGAN
@@ -48,8 +49,6 @@ def create(
             "The generator 'mobile' has its own weights and feature layer; "
             "leave out checkpoint and feature layer, or choose 'stylegan2'."
         )
-    from sdic import weights
-
     generator = MobileStyleGAN()
     generator.load_state_dict(weights.load("mobile"))
     return generator.freeze()

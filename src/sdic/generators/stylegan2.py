@@ -8,6 +8,7 @@ After each even layer an image head adds to the image skip, by the w+ row of the
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -176,7 +177,7 @@ class StyleGAN2(Generator):
         size = self.check_size(size)
         x = _channels_last(features)
         x, image = self._run(x, skip, w_plus, self.feature_layer + 1, self.num_layers, noise)
-        image = self._head(self.num_layers - 1)(x, w_plus[:, self.num_layers], image)
+        image = self._head(self.num_layers - 1)(x, w_plus[:, -1].to(x.dtype), image)
         return nnf.avg_pool2d(image, self.resolution // size) if size < self.resolution else image
 
     def to_features(self, w_plus: Tensor, noise: torch.Generator | None = None) -> Tensor:
@@ -196,7 +197,7 @@ class StyleGAN2(Generator):
         """
         head = (self.feature_layer - 1) // 2 * 2  # the last layer before F with an image head
         x, skip = self._run(*self._start(w_plus), w_plus, 0, head + 1, noise)
-        skip = self._head(head)(x, w_plus[:, head + 1], skip)
+        skip = self._head(head)(x, w_plus[:, head + 1].to(x.dtype), skip)
         return self.second_half(features, cast(Tensor, skip), w_plus, size, noise)
 
     def forward(
@@ -207,7 +208,7 @@ class StyleGAN2(Generator):
         return self.second_half(features, skip, w_plus, size, noise)
 
     def _start(self, w_plus: Tensor) -> tuple[Tensor, None]:
-        return _channels_last(self.input.input.expand(len(w_plus), -1, -1, -1)), None
+        return _channels_last(self.input.input.expand(w_plus.shape[0], -1, -1, -1)), None
 
     def _run(
         self,
@@ -218,6 +219,7 @@ class StyleGAN2(Generator):
         last: int,
         noise: torch.Generator | None,
     ) -> tuple[Tensor, Tensor | None]:
+        w_plus = w_plus.to(x.dtype)
         for i in range(first, last):
             w = w_plus[:, i]
             if i % 2:
@@ -232,7 +234,7 @@ class StyleGAN2(Generator):
     def _noise(self, layer: int, x: Tensor, source: torch.Generator | None) -> Tensor:
         if source is None:
             return cast(Tensor, getattr(self.noises, f"noise_{layer}"))
-        shape = (len(x), 1, self.side(layer), self.side(layer))
+        shape = (x.shape[0], 1, self.side(layer), self.side(layer))
         return torch.randn(shape, generator=source, device=source.device).to(x)
 
 
@@ -244,6 +246,7 @@ def _channels_last(x: Tensor) -> Tensor:
 def _generator_state(checkpoint: dict[str, Any], what: str) -> dict[str, Tensor]:
     """The generator's tensors, by published key, from any of the layouts they come in."""
     state = checkpoint.get("g_ema", checkpoint.get("state_dict", checkpoint))
+    state = state if isinstance(state, Mapping) else {}
     if any(str(key).startswith("decoder.") for key in state):
         return part_of(state, "decoder", what)
     tensors = {key: value for key, value in state.items() if isinstance(value, Tensor)}

@@ -114,7 +114,7 @@ class ModulatedConv(nn.Module):
         energy = style.square() @ weight.square().sum(dim=(2, 3)).t()
         demodulation = gain * torch.rsqrt(energy + EPSILON * weight[0].numel())
         tensors = (x, style, weight)
-        if len(x) > 1 or (torch.is_grad_enabled() and any(t.requires_grad for t in tensors)):
+        if x.shape[0] > 1 or (torch.is_grad_enabled() and any(t.requires_grad for t in tensors)):
             x = self._convolve(x * style[:, :, None, None], weight, None)
             return torch.addcmul(bias[:, None, None], x, demodulation[:, :, None, None])
         scales = demodulation[0, :, None] * style[0]

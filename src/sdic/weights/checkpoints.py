@@ -101,7 +101,7 @@ def part_of(state: Mapping[str, Any], prefix: str, what: str) -> dict[str, Tenso
     part = {
         key.removeprefix(start): value
         for key, value in state.items()
-        if key.startswith(start) and isinstance(value, Tensor)
+        if str(key).startswith(start) and isinstance(value, Tensor)
     }
     if not part:
         raise WeightsError(
