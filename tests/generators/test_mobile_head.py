@@ -1,4 +1,4 @@
-"""The preview head: shape, exactness of its fit on maps that it can explain, independence of size."""
+"""The preview head: its shape, and how exactly its fit explains maps that it can explain."""
 
 import torch
 
