@@ -177,7 +177,8 @@ class StyleGAN2(Generator):
         size = self.check_size(size)
         x = _channels_last(features)
         x, image = self._run(x, skip, w_plus, self.feature_layer + 1, self.num_layers, noise)
-        image = self._head(self.num_layers - 1)(x, w_plus[:, -1].to(x.dtype), image)
+        w = w_plus[:, self.num_layers].to(x.dtype)
+        image = self._head(self.num_layers - 1)(x, w, image)
         return nnf.avg_pool2d(image, self.resolution // size) if size < self.resolution else image
 
     def to_features(self, w_plus: Tensor, noise: torch.Generator | None = None) -> Tensor:
