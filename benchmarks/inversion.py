@@ -56,7 +56,7 @@ def build(configuration: str, threads: int, quick: bool) -> SDIC:
 
     torch.manual_seed(0)
     if configuration.startswith("paper"):
-        generator = StyleGAN2(128, 7, 1024, 16) if quick else StyleGAN2(1024)
+        generator = StyleGAN2(256, 7, 1024, 16) if quick else StyleGAN2(1024)
         method = SDIC.create(generator.freeze())
     else:
         mobile = MobileStyleGAN((8,) * 5, 3) if quick else MobileStyleGAN()
