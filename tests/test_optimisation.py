@@ -26,6 +26,7 @@ QUICK = OptimisationSettings(latent_steps=12, feature_steps=12, weights=L2)
 
 @pytest.fixture(scope="module")
 def generator():
+    torch.manual_seed(2)  # for the biases, which keep PyTorch's own initialisation
     return tiny_generator()
 
 
@@ -64,7 +65,7 @@ def test_each_space_comes_closer_than_the_one_before(generator, images):
     start = generator(generator.broadcast(generator.mean_latent[None]), 256)
     errors = [(start - images).square().mean()]
     for space in ("w", "w+", "f"):
-        settings = replace(QUICK, space=space, latent_steps=20, feature_steps=20)
+        settings = replace(QUICK, space=space, latent_steps=40, feature_steps=20)
         errors.append(error(Optimisation(generator, settings).invert(images), images).mean())
     for before, after in pairwise(errors):
         assert after < 0.9 * before
