@@ -11,6 +11,7 @@ import gc
 import json
 import platform
 import resource
+import shlex
 import statistics
 import subprocess
 import sys
@@ -100,7 +101,7 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def report(title: str, body: str, data: dict[str, Any], out: Path | None) -> None:
     """Print a report, and write it as OUT.md and OUT.json if OUT is given."""
-    command = " ".join(["python", *sys.argv])
+    command = shlex.join(["python", *sys.argv])
     text = f"# {title}\n\n{data['machine']}\n\n{body}\n\nMade by `{command}`.\n"
     print(text)
     if out is not None:

@@ -1,10 +1,11 @@
 """Time and peak memory of SDIC and of each of its parts, for one photo on a CPU.
 
-python benchmarks/inversion.py --threads 2 --out docs/results/inversion-speed
+python benchmarks/inversion.py --threads 2 --out docs/results/inversion
 
-"paper" is StyleGAN2 1024x1024 with the paper's networks, "compact" the embedded generator with the
-compact ones. Weights are random: they do not change the time. Batch norms are folded. Each
-configuration runs in a process of its own.
+"published" is StyleGAN2 1024x1024 with the networks of the published code and random weights,
+which do not change the time; "paper" has the networks as the paper describes them. "compact" is
+what ships: the embedded generator with the compact networks. Each configuration runs in a process
+of its own.
 """
 
 from __future__ import annotations
@@ -21,13 +22,16 @@ if TYPE_CHECKING:
     from sdic.methods.sdic import SDIC
 
 CONFIGURATIONS = (
+    "published, f32",
+    "published, compiled",
+    "published, OpenVINO f32",
+    "published, OpenVINO bf16",
     "paper, f32",
-    "paper, bf16",
-    "paper, compiled",
+    "paper, OpenVINO bf16",
     "compact, f32",
-    "compact, bf16",
     "compact, compiled",
-    "compact, OpenVINO",
+    "compact, OpenVINO f32",
+    "compact, OpenVINO bf16",
 )
 DEFAULT = tuple(name for name in CONFIGURATIONS if "compiled" not in name)
 PARTS = (
@@ -37,42 +41,62 @@ PARTS = (
     "DIPN",
     "DICN",
     "second half",
+    "whole pass",
     "invert",
     "edit",
 )
 
 
 def build(configuration: str, threads: int, quick: bool) -> SDIC:
-    """SDIC with random weights; with `quick` on a tiny generator."""
+    """SDIC as the configuration says; with `quick` on a tiny generator of random weights."""
+    import torch
+
+    from sdic import methods
+    from sdic.generators.stylegan2 import StyleGAN2
+    from sdic.methods.sdic import SDIC
+    from sdic.runtime.openvino import OpenVINOGenerator, OpenVINONetwork
+
+    torch.manual_seed(0)
+    networks, _, way = configuration.partition(", ")
+    if networks != "compact":
+        generator = StyleGAN2(256, 7, 1024, 16) if quick else StyleGAN2(1024)
+        method = SDIC.create(generator.freeze(), networks).for_inference()
+    elif quick:
+        method = tiny()
+    else:
+        shipped = methods.create("sdic", backend="eager")
+        if not isinstance(shipped, SDIC):
+            raise TypeError("The method 'sdic' is another one.")
+        method = shipped
+    for network in method.networks.values():
+        network.requires_grad_(False)
+    if way.startswith("OpenVINO"):
+        precision = way.split()[-1]
+        method.generator = OpenVINOGenerator(method.generator, precision, threads)
+        method.replace_networks(
+            lambda network: (
+                OpenVINONetwork(network, precision, threads) if network.state_dict() else network
+            )
+        )
+    if way == "compiled":
+        compile_parts(method)
+    return method
+
+
+def tiny() -> SDIC:
+    """A compact SDIC of random weights that is over in no time."""
     import torch
 
     from sdic.encoders.compact import CompactEncoder
     from sdic.generators.mobile import MobileStyleGAN
-    from sdic.generators.stylegan2 import StyleGAN2
     from sdic.methods.compact import CompactDICN, CompactDIPN
     from sdic.methods.sdic import SDIC
-    from sdic.runtime.folding import channels_last
-    from sdic.runtime.openvino import OpenVINOGenerator
 
-    torch.manual_seed(0)
-    if configuration.startswith("paper"):
-        generator = StyleGAN2(256, 7, 1024, 16) if quick else StyleGAN2(1024)
-        method = SDIC.create(generator.freeze())
-    else:
-        mobile = MobileStyleGAN((8,) * 5, 3) if quick else MobileStyleGAN()
-        torch.nn.init.normal_(mobile.constant)
-        width = {"channels": 8, "blocks": 1} if quick else {}
-        dipn = CompactDIPN(**width).eval()
-        dicn = CompactDICN(mobile.num_styles, mobile.feature_shape[0], **width).eval()
-        method = SDIC(mobile, CompactEncoder(mobile.num_styles).eval(), dipn, dicn)
-    channels_last(method.for_inference().generator)
-    for network in method.networks.values():
-        network.requires_grad_(False)
-    if "OpenVINO" in configuration:
-        method.generator = OpenVINOGenerator(method.generator, threads=threads)
-    if "compiled" in configuration:
-        compile_parts(method)
-    return method
+    generator = MobileStyleGAN((8,) * 5, 3)
+    torch.nn.init.normal_(generator.constant)
+    dipn = CompactDIPN(8, 1).eval()
+    dicn = CompactDICN(generator.num_styles, generator.feature_shape[0], 8, 1).eval()
+    return SDIC(generator, CompactEncoder(generator.num_styles).eval(), dipn, dicn)
 
 
 def compile_parts(method: SDIC) -> None:
@@ -82,7 +106,7 @@ def compile_parts(method: SDIC) -> None:
     from sdic.runtime.delegating import CompiledGenerator
 
     method.generator = CompiledGenerator(method.generator)
-    for network in method.networks.values():
+    for network in (*method.networks.values(), method.transfer):
         network.compile()
     torch.set_grad_enabled(False)
 
@@ -108,6 +132,7 @@ def calls(method: SDIC) -> dict[str, Callable[[], object]]:
         lambda: method.dipn(photo, made.initial),
         lambda: method.dicn(made.discrepancy, made.features, made.latents),
         lambda: generator.from_features(*enhanced),
+        lambda: generator(made.latents),
         lambda: method.invert(photo),
         lambda: method.synthesize(inversion, edit),
     )
@@ -123,9 +148,8 @@ def measure(configuration: str, threads: int, runs: int, quick: bool) -> dict[st
     torch.set_num_threads(threads)
     tune_allocator()
     method = build(configuration, threads, quick)
-    autocast = torch.autocast("cpu", torch.bfloat16, enabled="bf16" in configuration)
     result = {}
-    with torch.no_grad(), autocast:
+    with torch.no_grad():
         for part, call in calls(method).items():
             time = common.median_ms(call, runs)
             result[part] = {"ms": time, "mib": common.peak_mib_of(call)}

@@ -60,7 +60,7 @@ class Fake(Inverter):
         self.linear = torch.nn.Linear(1, 1)
         torch.nn.init.constant_(self.linear.weight, gain)
         torch.nn.init.zeros_(self.linear.bias)
-        self.gain = gain
+        self.gains = {"age": gain}
         self.inverted = 0
 
     @property
@@ -73,12 +73,6 @@ class Fake(Inverter):
         cells = F.adaptive_avg_pool2d(images, 4)
         made = self.generator.from_features(cells, latents, 256)
         return Inversion(self.name, "painter", latents, latents, cells, made)
-
-    def synthesize(self, inversion, edit=None, size=None):
-        if edit is not None:
-            (direction, strength), *_ = edit.steps
-            edit = type(edit).of(direction, strength * self.gain)
-        return super().synthesize(inversion, edit, size)
 
 
 def brightness(images):

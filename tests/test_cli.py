@@ -10,6 +10,7 @@ from fakes import FakeDetector, call_main, fake_editor, noise_photo, write_direc
 from sdic import images, methods
 from sdic.cli import demo, options
 from sdic.cli.progress import DescentProgress
+from sdic.editing import library
 from sdic.methods import load_inversion
 
 
@@ -138,6 +139,15 @@ def test_the_photo_itself_is_never_replaced(sdic, folder, smile, tmp_path):
 def test_an_edit_that_is_none(text, sdic, folder, tmp_path):
     result = sdic("edit", folder / "me.png", "-e", text, "--out", tmp_path)
     refused(result, f"The edit is '{text}'; expected NAME=STRENGTH")
+
+
+def test_an_edit_by_its_own_option_is_that_of_the_library(sdic, folder, tmp_path, editor):
+    code, _, _ = sdic("edit", folder / "me.png", "--smile", "0.5", "--out", tmp_path, "--crop")
+    assert code == 0
+    strength = 0.5 * library.get("smile").strength_range[1]
+    photo = images.read(folder / "me.png")
+    expected = editor.render(editor.invert(photo), editor.make_edit({"smile": strength}))
+    assert np.array_equal(pixels(tmp_path / "me.png"), expected)
 
 
 def test_other_wrong_arguments_of_edit(sdic, folder, smile, tmp_path):

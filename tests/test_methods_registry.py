@@ -9,8 +9,10 @@ from sdic.encoders.compact import CompactEncoder
 from sdic.errors import InputError, WeightsError
 from sdic.methods.base import Inverter
 from sdic.methods.compact import CompactDICN, CompactDIPN
+from sdic.methods.compact_transfer import CompactTransfer
 from sdic.methods.e4e import E4E
 from sdic.methods.sdic import SDIC
+from sdic.methods.transfer import Addition
 from sdic.runtime.delegating import CompiledGenerator
 from tiny import tiny_generator
 
@@ -27,13 +29,19 @@ def trained(network):
     """Files of weights as the package ships them, with random numbers in fp16."""
     torch.manual_seed(0)
     encoder = CompactEncoder(network.num_styles)
-    parts = {"dipn": CompactDIPN(), "dicn": CompactDICN(network.num_styles, 8)}
+    parts = {
+        "dipn": CompactDIPN(),
+        "dicn": CompactDICN(network.num_styles, 8),
+        "transfer": CompactTransfer(8),
+    }
 
     def under(name, module):
         return {f"{name}.{key}": value.half() for key, value in module.state_dict().items()}
 
-    compensation = under("dipn", parts["dipn"]) | under("dicn", parts["dicn"])
-    return {"encoder-mobile": under("encoder", encoder), "sdic-mobile": compensation}
+    tensors: dict[str, torch.Tensor] = {}
+    for name, part in parts.items():
+        tensors |= under(name, part)
+    return {"encoder-mobile": under("encoder", encoder), "sdic-mobile": tensors}
 
 
 @pytest.fixture
@@ -43,7 +51,7 @@ def shelf(monkeypatch, trained):
 
 
 def test_names():
-    assert set(methods.names()) == {"sdic", "sdic-eq6", "e4e"} | OPTIMISING
+    assert set(methods.names()) == {"sdic", "sdic-eq6", "sdic-release", "e4e"} | OPTIMISING
     assert methods.DEFAULT in methods.names()
     for name in methods.names():
         method = methods.get(name)
@@ -70,9 +78,21 @@ def test_methods_that_optimise_get_the_generator_with_gradients(name, network, s
 def test_trained_weights_reach_their_networks(network, shelf, trained):
     inverter = methods.create("sdic", network, backend="eager")
     assert isinstance(inverter, SDIC)
-    for name, part in (("dipn", inverter.dipn), ("dicn", inverter.dicn)):
+    parts = {"dipn": inverter.dipn, "dicn": inverter.dicn, "transfer": inverter.transfer}
+    for name, part in parts.items():
         for key, value in part.state_dict().items():
             assert torch.equal(value, trained["sdic-mobile"][f"{name}.{key}"].float())
+
+
+def test_how_the_methods_edit(network, shelf):
+    for name, release in (("sdic-eq6", 0.0), ("sdic-release", 0.7)):
+        inverter = methods.create(name, network, backend="eager")
+        assert isinstance(inverter.transfer, Addition)
+        assert (inverter.release, inverter.gains) == (release, {})
+    trained = methods.create("sdic", network, backend="eager")
+    assert isinstance(trained.transfer, CompactTransfer)
+    assert trained.release > 0
+    assert trained.gains["age"] > 1
 
 
 def test_damaged_trained_weights_are_told(network, shelf, monkeypatch, trained):

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from recognition_images import DATA, generated_faces, smooth_image
 from sdic import recognition, weights
+from sdic.encoders.layers import SameConv2d, pad_same
 from sdic.errors import InputError, WeightsError
 from sdic.recognition import attributes, face_api, gear, landmarks
 from sdic.recognition.base import Network
@@ -20,7 +21,7 @@ from sdic.recognition.faceres import FaceRes, expected_age
 from sdic.recognition.gear import Gear
 from sdic.recognition.mobilefacenet import MobileFaceNet
 from sdic.recognition.preprocessing import DLIB_MEAN, Crop, subtract, to_bytes
-from sdic.recognition.tensorflow import SameConv2d, TensorReader, max_pool_same, pad_same
+from sdic.recognition.tensorflow import TensorReader, max_pool_same
 
 RECOGNISERS = (MobileFaceNet, DlibResNet, FaceRes)
 NETWORKS = (*RECOGNISERS, FaceApiAgeGender, FaceApiExpression, FaceApiLandmarks, Emotion, Gear)

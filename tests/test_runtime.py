@@ -3,9 +3,11 @@
 import copy
 import platform
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from fakes import FakeInverter
 from sdic.editing.direction import Direction, Edit
@@ -13,7 +15,7 @@ from sdic.errors import InputError
 from sdic.generators.mobile import MobileStyleGAN
 from sdic.runtime import openvino
 from sdic.runtime.allocator import tune_allocator
-from sdic.runtime.backends import BACKENDS, accelerate, resolve_device
+from sdic.runtime.backends import BACKENDS, accelerate, accelerate_network, resolve_device
 from sdic.runtime.delegating import CompiledGenerator, DelegatingGenerator, original
 from tiny import tiny_generator
 
@@ -126,9 +128,9 @@ def test_a_second_instance_does_not_convert_again(network, w_plus, graphs, monke
 def test_other_weights_have_other_graphs(network, graphs):
     generator, _ = graphs
     other = openvino.OpenVINOGenerator(tiny_generator(seed=1))
-    assert other._fingerprint != generator._fingerprint
+    assert other._graphs._fingerprint != generator._graphs._fingerprint
     same = openvino.OpenVINOGenerator(copy.deepcopy(network))
-    assert same._fingerprint == generator._fingerprint
+    assert same._graphs._fingerprint == generator._graphs._fingerprint
 
 
 @needs_openvino
@@ -151,6 +153,57 @@ def test_a_cache_that_cannot_be_written_is_told(w_plus, tmp_path, monkeypatch):
     network = MobileStyleGAN((4, 4), feature_block=0)
     with pytest.raises(InputError, match=r"cannot be written to .* SDIC_CACHE"):
         openvino.OpenVINOGenerator(network).to_features(w_plus[:1, : network.num_styles])
+
+
+class Pair(nn.Module):
+    """Two inputs, two results."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, padding=1)
+
+    def forward(self, x, y):
+        return self.conv(x) + y, x.mean((2, 3))
+
+
+@needs_openvino
+@torch.no_grad()
+def test_a_network_run_by_openvino_keeps_its_signature(cache):
+    torch.manual_seed(0)
+    network = Pair().eval()
+    x, y = torch.randn(2, 3, 8, 8), torch.randn(2, 4, 8, 8)
+    wrapped = accelerate_network(network, "openvino")
+    assert wrapped.original is network
+    for one, other in zip(wrapped(x, y), network(x, y), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
+    assert len(list(cache.glob("network-*.xml"))) == 1
+    half = accelerate_network(network, "openvino-bf16")
+    torch.testing.assert_close(half(x, y)[0], network(x, y)[0], atol=0.05, rtol=0.05)
+    single = accelerate_network(network.conv, "openvino")
+    torch.testing.assert_close(single(x), network.conv(x), atol=1e-4, rtol=1e-4)
+
+
+def test_only_openvino_takes_networks_over_and_only_those_with_weights():
+    network = Pair()
+    assert accelerate_network(network, "eager") is network
+    assert accelerate_network(network, "compiled") is network
+    rule = nn.Identity()
+    assert accelerate_network(rule, "openvino") is rule
+
+
+@needs_openvino
+def test_the_code_of_a_network_is_a_part_of_its_graphs_name(monkeypatch, network, tmp_path):
+    before = openvino._fingerprint(network)
+    changed = tmp_path / "mobile.py"
+    changed.write_text("# another forward pass")
+    monkeypatch.setattr(openvino, "_source_files", lambda module: {str(changed)})
+    assert openvino._fingerprint(network) != before
+
+
+def test_the_files_of_a_network_are_those_of_the_package(network):
+    names = {Path(file).name for file in openvino._source_files(network)}
+    assert "mobile.py" in names
+    assert not {"conv.py", "linear.py"} & names
 
 
 class FixedGraphs(DelegatingGenerator):

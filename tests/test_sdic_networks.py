@@ -18,6 +18,7 @@ from sdic.methods.dipn import (
 )
 from sdic.methods.e4e import E4E
 from sdic.methods.sdic import SDIC
+from sdic.methods.transfer import released
 
 SIDE = 32
 CHANNELS = 16
@@ -211,6 +212,39 @@ def test_edit_is_equation_6(sdic, images, edit):
     features = inversion.features + to_features(edit.apply(base)) - to_features(base)
     expected = sdic.generator.from_features(features, edit.apply(inversion.latents))
     torch.testing.assert_close(sdic.synthesize(inversion, edit), expected)
+
+
+def test_gain_applies_an_edit_more_strongly(sdic, images, edit):
+    inversion = sdic.invert(images)
+    ((direction, strength),) = edit.steps
+    stronger = sdic.synthesize(inversion, Edit.of(direction, 1.5 * strength))
+    sdic.gains = {direction.name: 1.5, "another": 7.0}
+    torch.testing.assert_close(sdic.synthesize(inversion, edit), stronger)
+    inversion.features = None  # without compensation nothing has to be made up for
+    plain = sdic.generator(edit.apply(inversion.latents))
+    torch.testing.assert_close(sdic.synthesize(inversion, edit), plain)
+
+
+def test_transfer_and_release_make_the_features_of_the_edit(sdic, images, edit):
+    inversion = sdic.invert(images)
+    to_features = sdic.generator.to_features
+    base = to_features(inversion.base_latents)
+    edited = to_features(edit.apply(inversion.base_latents))
+    sdic.transfer = Doubled()
+    sdic.release = 0.7
+    carried = edited + 2 * (inversion.features - base)
+    features = released(carried, base, edited, 0.7)
+    expected = sdic.generator.from_features(features, edit.apply(inversion.latents))
+    torch.testing.assert_close(sdic.synthesize(inversion, edit), expected)
+    nothing = Edit.of(edit.steps[0][0], 0.0)
+    assert torch.equal(sdic.synthesize(inversion, nothing), sdic.synthesize(inversion))
+
+
+class Doubled(nn.Module):
+    """A transfer that says the compensation twice."""
+
+    def forward(self, compensated, base, edited):
+        return edited + 2 * (compensated - base)
 
 
 def test_published_edit_takes_features_of_the_compensated_latents(sdic, images, edit):

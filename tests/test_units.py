@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fakes import fake_editor, noise_photo
-from sdic.cli.options import parse_strengths
+from sdic.cli.options import all_edits, parse_strengths
 from sdic.editing.direction import Direction
 from sdic.editing.library import save_directions
 from sdic.editing.units import to_strength
@@ -95,3 +95,12 @@ def test_editor_takes_units(file):
     photo = Photo(noise_photo())
     by_unit = editor.edit(photo, {f"{file}:age": "+15y"})
     assert by_unit.tobytes() == editor.edit(photo, {f"{file}:age": 3.0}).tobytes()
+
+
+def test_age_smile_and_yaw_have_options_of_their_own():
+    texts = all_edits(["anger=1"], 15, 0.8, -20)
+    assert texts == ["anger=1", "age=+15y", "smile=+80%", "yaw=-20deg"]
+    assert all_edits(None, None, -0.5, None) == ["smile=-50%"]
+    assert parse_strengths(all_edits(None, 0, None, 0)) == {"age": 0.0, "yaw": 0.0}
+    with pytest.raises(InputError, match=r"nothing to edit; .* --age, --smile or --yaw"):
+        all_edits(None, None, None, None)

@@ -152,7 +152,8 @@ def find_places(
         raise NoFaceError(
             f"No face was found in the photo of {size[0]}x{size[1]} pixels: "
             f"{detector.describe(rgb)}. Turn the photo upright, cut it closer to the face, try the "
-            f"detector {other}, or use the photo as an aligned crop (--aligned)."
+            f"detector {other}; a photo that is an aligned crop already needs no face to be found: "
+            "`sdic invert` and `sdic edit` take it with --aligned."
         )
     return [place_of_face(face, size) for face in choose_faces(faces, which)]
 

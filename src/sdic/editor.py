@@ -211,7 +211,8 @@ def load(
         method: key of the inversion method, see `list_methods`.
         generator: key of the generator.
         checkpoint: a published file, see `methods.create`.
-        backend: how the generator is run: auto, eager, compiled or openvino.
+        backend: how the generator is run: auto, eager, compiled, openvino or
+            openvino-bf16.
         device: auto, cpu, cuda, cuda:N or mps.
         detector: mtcnn or dlib.
         refine: optimisation steps on top of the method's own inversion.

@@ -81,3 +81,13 @@ def test_equals_the_packaged_graph_in_its_own_runtime(tmp_path):
     image = network(network.broadcast(w))
     assert image.shape == graph_image.shape == (1, 3, 1024, 1024)
     assert (image - graph_image).abs().max() < 1e-3
+
+
+@pytest.mark.parametrize(("layer", "shape"), [(5, (512, 32, 32)), (9, (256, 128, 128))])
+def test_the_layer_of_the_features_can_be_chosen(layer, shape, monkeypatch):
+    plain = MobileStyleGAN()
+    monkeypatch.setattr("sdic.generators.weights.load", lambda name: plain.state_dict())
+    split = generators.create("mobile", feature_layer=layer)
+    assert split.feature_shape == shape
+    latents = split.broadcast(split.mean_latent[None])
+    assert split.to_features(latents).shape == (1, *shape)

@@ -316,7 +316,9 @@ def test_wrong_arguments_are_told(tmp_path):
     with pytest.raises(InputError, match="no checkpoint file"):
         generators.create("stylegan2", tmp_path / "absent.pt")
     with pytest.raises(InputError, match="choose 'stylegan2'"):
-        generators.create("mobile", feature_layer=9)
+        generators.create("mobile", tmp_path / "some.pt")
+    with pytest.raises(InputError, match="layer 8; choose one of: 1, 3, 5, 7, 9, 11, 13"):
+        generators.create("mobile", feature_layer=8)
     with pytest.raises(InputError, match="known are: mobile, stylegan2"):
         generators.create("biggan")
 

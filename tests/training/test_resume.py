@@ -68,8 +68,9 @@ def test_two_slices_equal_one_run_bit_for_bit(
     assert equal(newest(tmp_path / "straight")[1], newest(tmp_path / "sliced")[1])
 
 
-def test_compact_storage_resumes_exactly_and_is_smaller(tmp_path: Path) -> None:
-    changes = {"storage": "compact", "optimiser__name": "adamw"}
+@pytest.mark.parametrize("optimiser", ["adamw", "muon", "ranger"])
+def test_compact_storage_resumes_exactly_and_is_smaller(tmp_path: Path, optimiser: str) -> None:
+    changes = {"storage": "compact", "optimiser__name": optimiser}
     straight = train(tmp_path / "straight", **changes)  # it has a checkpoint at step 3, too
     sliced = train(tmp_path / "sliced", stop_at=3, **changes) + train(
         tmp_path / "sliced", **changes

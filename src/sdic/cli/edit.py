@@ -26,11 +26,14 @@ def edit(
     sources: Annotated[
         list[Path], typer.Argument(help=f"Photos, folders of photos, or inversions (*{SUFFIX}).")
     ],
-    edits: Annotated[
-        list[str],
-        typer.Option("--edit", "-e", help="NAME=STRENGTH; `sdic directions list` shows names."),
-    ],
     out: Annotated[Path, typer.Option(help="Folder for the edited photos.")],
+    edits: Annotated[
+        list[str] | None,
+        typer.Option("--edit", "-e", help="NAME=STRENGTH; `sdic directions list` shows names."),
+    ] = None,
+    age: options.Age = None,
+    smile: options.Smile = None,
+    yaw: options.Yaw = None,
     method: options.MethodName = methods.DEFAULT,
     refine: options.Refine = 0,
     face: options.Face = "largest",
@@ -53,11 +56,12 @@ def edit(
 ) -> None:
     """Edit faces and put them back into their photos.
 
-    Examples: sdic edit me.jpg -e smile=2 --out edited; sdic edit me.sdic.safetensors -e age=3
+    Examples: sdic edit me.jpg -e smile=2 --out edited; sdic edit me.sdic.safetensors --age 15
     -e yaw=-1 --out edited
     """
     which = parse_face(face)
-    strengths = options.parse_strengths(edits, generator)
+    texts = options.all_edits(edits, age, smile, yaw)
+    strengths = options.parse_strengths(texts, generator)
     inversions = [path for path in sources if path.name.endswith(SUFFIX)]
     others = [path for path in sources if path not in inversions]
     photos = images.list_images(others) if others else []

@@ -20,7 +20,7 @@ Checkpoint = Annotated[
     Path | None, typer.Option(help="Published StyleGAN2, e4e or SDIC file, for stylegan2.")
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
-Backend = Annotated[str, typer.Option(help="auto, eager, compiled or openvino.")]
+Backend = Annotated[str, typer.Option(help="auto, eager, compiled, openvino or openvino-bf16.")]
 Detector = Annotated[str, typer.Option(help="mtcnn, or dlib (frontal faces only).")]
 Refine = Annotated[
     int, typer.Option(min=0, help="Optimisation steps on top of the method's own inversion.")
@@ -31,10 +31,16 @@ Release = Annotated[
     float | None,
     typer.Option(
         min=0.0,
-        help="Change of features at which compensation gives way to the edit; 0 is the paper's rule"
-        " (eq. 6). Default: the method's own.",
+        help="Change of features at which compensation gives way to the edit: smaller changes more "
+        "and keeps less of the person; 0 never gives way. Default: the method's own.",
     ),
 ]
+Age = Annotated[float | None, typer.Option(help="Years: 15 is 15 older. Short for -e age=15y.")]
+Smile = Annotated[
+    float | None,
+    typer.Option(min=-1, max=1, help="-1 (serious) to 1 (the most). Short for -e smile=100%."),
+]
+Yaw = Annotated[float | None, typer.Option(help="Degrees to the side. Short for -e yaw=20deg.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON line for each photo.")]
 
 
@@ -61,6 +67,26 @@ def make_editor(
         detector=detector,
         refine=refine,
     )
+
+
+def all_edits(
+    edits: list[str] | None, age: float | None, smile: float | None, yaw: float | None
+) -> list[str]:
+    """`NAME=VALUE` texts of all edits, with those that have an option of their own.
+
+    Raises:
+        InputError: there are none.
+    """
+    texts = list(edits or ())
+    texts += [f"age={age:+g}y"] if age is not None else []
+    texts += [f"smile={100 * smile:+g}%"] if smile is not None else []
+    texts += [f"yaw={yaw:+g}deg"] if yaw is not None else []
+    if not texts:
+        raise InputError(
+            "There is nothing to edit; say what with --edit NAME=STRENGTH, --age, --smile or "
+            "--yaw. `sdic directions list` shows the names."
+        )
+    return texts
 
 
 def parse_strengths(texts: list[str], generator: str = "mobile") -> dict[str, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated, Any
 
 import typer
@@ -51,13 +52,7 @@ def run(
     began = time.monotonic()
     if minutes < 0 or steps < 0 or devices < 1:
         raise TrainingError("--minutes and --steps must not be negative, --devices at least 1.")
-    try:
-        from sdic.training import session
-    except ModuleNotFoundError as error:
-        raise TrainingError(
-            f"Training needs the package '{error.name}'; install it with "
-            "`pip install 'sdic[train]'`."
-        ) from error
+    session, _ = _training()
     overrides = [*(set_ or []), *([f"precision={precision}"] if precision else [])]
     console = Console(soft_wrap=True)
     outcome = session.run(
@@ -79,6 +74,44 @@ def run(
         console.print(text, highlight=False, markup=False)
 
 
+@train_app.command("ablations")
+def ablations(
+    out: Annotated[Path, typer.Option(help="Folder of the runs and of their table.")],
+    data: Annotated[Path, typer.Option(help="Folder that holds the recipe's photo folders.")],
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Variants; all of them if none is named.")
+    ] = None,
+    recipe: Annotated[str, typer.Option(help="What the variants vary.")] = "sdic-ablation",
+    minutes: Annotated[float, typer.Option(help="Stop in time, with a checkpoint.")] = 0.0,
+    steps: Annotated[int, typer.Option(help="Steps of each variant; 0: the recipe's.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, mps, cuda or cuda:N.")] = "auto",
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Another value for all: key=value.")
+    ] = None,
+) -> None:
+    """Train the ablations of the paper and print their table; the same command goes on."""
+    deadline = time.monotonic() + 60 * minutes if minutes else None
+    session, studies = _training()
+    console = Console(soft_wrap=True)
+    budget = [f"steps={steps}", f"validation.every={steps}"] if steps else []
+
+    def train(overrides: tuple[str, ...], folder: Path) -> bool:
+        console.print(folder.name, highlight=False, markup=False)
+        outcome = session.run(
+            recipe,
+            [*budget, *(set_ or []), *overrides],
+            folder,
+            data=data,
+            deadline=deadline,
+            device=device,
+            console=console,
+        )
+        return not outcome.finished
+
+    table = studies.run_all(studies.choose(names or ()), out, train)
+    console.print(table.read_text("utf-8"), highlight=False, markup=False)
+
+
 @train_app.command("export")
 def export(
     run: Annotated[Path, typer.Argument(help="Folder of a run.")],
@@ -92,6 +125,32 @@ def export(
     Console(soft_wrap=True).print(
         f"{out}: step {metadata['step']}, {size:.1f} MB", highlight=False, markup=False
     )
+
+
+@train_app.command("encoder-start")
+def encoder_start(
+    out: Annotated[Path, typer.Option(help="The safetensors file to write.")],
+    samples: Annotated[int, typer.Option(min=1, help="Generated images to fit on.")] = 1600,
+    fresh: Annotated[int, typer.Option(min=2, help="Other images to measure it on.")] = 100,
+    seed: Annotated[int, typer.Option(help="Of the samples.")] = 0,
+) -> None:
+    """Fit where the compact encoder's training starts: components.encoder_weights=FILE."""
+    from safetensors.torch import save_file
+
+    from sdic import generators, weights
+    from sdic.encoders.compact import CompactEncoder
+    from sdic.runtime.backends import accelerate
+    from sdic.training import encoder_start as start
+
+    generator = accelerate(generators.create("mobile"))
+    encoder = CompactEncoder(generator.num_styles, generator.mean_latent).train()
+    wanted, trunk = encoder.trunk.state_dict(), weights.load("efficientnet-lite0")
+    encoder.trunk.load_state_dict({key: trunk[key] for key in wanted})
+    made = start.collect(encoder, generator, samples + fresh, seed)
+    start.fit(encoder, made.at(slice(0, samples)), seed)
+    share = start.explained(encoder, made.at(slice(samples, None)))
+    save_file({f"encoder.{key}": value for key, value in encoder.state_dict().items()}, out)
+    typer.echo(f"{out}: explains {share:.0%} of the variance of w on {fresh} fresh images")
 
 
 @train_app.command("head")
@@ -116,3 +175,15 @@ def head(
     error = fitting.mean_absolute_error(fitted, pixels.part(samples, samples + fresh))
     save_file({key: value.half() for key, value in fitted.state_dict().items()}, out)
     typer.echo(f"{out}: mean absolute error {error:.4f} on {fresh} fresh images in [-1,1]")
+
+
+def _training() -> tuple[ModuleType, ModuleType]:
+    """The modules of training and of its ablations, which stand on packages of their own."""
+    try:
+        from sdic.training import ablations, session
+    except ModuleNotFoundError as error:
+        raise TrainingError(
+            f"Training needs the package '{error.name}'; install it with "
+            "`pip install 'sdic[train]'`."
+        ) from error
+    return session, ablations

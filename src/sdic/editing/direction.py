@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -107,6 +107,12 @@ class Edit:
     def all(edits: Sequence[Edit]) -> Edit:
         """Several edits as one."""
         return Edit(tuple(step for edit in edits for step in edit.steps))
+
+    def scaled(self, factors: Mapping[str, float]) -> Edit:
+        """The same edit with the strengths of some directions, by name, times a factor."""
+        return Edit(
+            tuple((one, factors.get(one.name, 1.0) * strength) for one, strength in self.steps)
+        )
 
     def apply(self, latents: Tensor) -> Tensor:
         """Latents w+ [N,S,512] after all steps."""

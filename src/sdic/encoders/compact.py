@@ -47,15 +47,20 @@ class CompactEncoder(nn.Module):
         self.trunk.eval()
         return self
 
+    def taps(self, images: Tensor) -> list[Tensor]:
+        """What the heads read of the trunk: pooled maps of images [N,3,256,256] in [-1,1]."""
+        maps = self.trunk.stages(images)
+        return [nnf.adaptive_avg_pool2d(maps[i], side) for i, _, side in TAPS]
+
+    def embed(self, taps: list[Tensor]) -> Tensor:
+        """The heads' common input, made of `taps`."""
+        reduced = [reduce(tap) for reduce, tap in zip(self.reduce, taps, strict=True)]
+        x = torch.cat([part.flatten(1) for part in reduced], dim=1)
+        return nnf.silu(HEAD_GAIN * nnf.layer_norm(x, x.shape[1:]))
+
     def base_and_deltas(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """The common w [N,512] and the deltas [N,S,512] that are added to it, row by row."""
-        maps = self.trunk.stages(images)
-        pooled = [
-            nnf.adaptive_avg_pool2d(reduce(maps[i]), side).flatten(1)
-            for reduce, (i, _, side) in zip(self.reduce, TAPS, strict=True)
-        ]
-        x = torch.cat(pooled, dim=1)
-        x = nnf.silu(HEAD_GAIN * nnf.layer_norm(x, x.shape[1:]))
+        x = self.embed(self.taps(images))
         w = self.mean_latent + self.to_w(x)
         deltas = self.to_deltas(nnf.silu(self.to_hidden(x)))
         return w, deltas.view(-1, self.num_styles, LATENT_DIM)

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as nnf
 
+from sdic.encoders.layers import SameConv2d
+
 # (repeats, kernel, stride, expansion, out channels) of each stage.
 STAGES = (
     (1, 3, 1, 1, 16),
@@ -26,21 +28,6 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
-class SameConv(nn.Conv2d):
-    """A convolution padded as TensorFlow does: the odd pixel goes to the right and the bottom."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[N,I,H,W] -> [N,O,ceil(H/stride),ceil(W/stride)]."""
-        height, width = x.shape[-2:]
-        pad_y, pad_x = self._total(height, 0), self._total(width, 1)
-        x = nnf.pad(x, (pad_x // 2, pad_x - pad_x // 2, pad_y // 2, pad_y - pad_y // 2))
-        return super().forward(x)
-
-    def _total(self, side: int, axis: int) -> int:
-        kernel, stride = self.kernel_size[axis], self.stride[axis]
-        return max((-(-side // stride) - 1) * stride + kernel - side, 0)
-
-
 def _batch_norm(channels: int) -> nn.BatchNorm2d:
     return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01)
 
@@ -55,7 +42,7 @@ class InvertedResidual(nn.Module):
         if expansion != 1:
             self._expand_conv = nn.Conv2d(in_chs, mid_chs, 1, bias=False)
             self._bn0 = _batch_norm(mid_chs)
-        self._depthwise_conv = SameConv(
+        self._depthwise_conv = SameConv2d(
             mid_chs, mid_chs, kernel, stride, groups=mid_chs, bias=False
         )
         self._bn1 = _batch_norm(mid_chs)
@@ -78,7 +65,7 @@ class EfficientNetLite0(nn.Module):
 
     def __init__(self, head: bool = True) -> None:
         super().__init__()
-        self._conv_stem = SameConv(3, STEM_CHANNELS, 3, 2, bias=False)
+        self._conv_stem = SameConv2d(3, STEM_CHANNELS, 3, 2, bias=False)
         self._bn0 = _batch_norm(STEM_CHANNELS)
         self._blocks = nn.ModuleList()
         self.stage_ends: list[int] = []

@@ -118,3 +118,31 @@ def resize_bilinear(x: Tensor, size: int | tuple[int, int]) -> Tensor:
 def resize_area(x: Tensor, size: int | tuple[int, int]) -> Tensor:
     """Area average of [N,C,H,W]."""
     return nnf.adaptive_avg_pool2d(x, size)
+
+
+def pad_same(x: Tensor, kernel: int, stride: int, value: float = 0.0) -> Tensor:
+    """Pad [N,C,H,W] as padding "SAME" does: the odd pixel goes to the bottom and the right."""
+    height, width = (
+        max((-(-side // stride) - 1) * stride + kernel - side, 0) for side in x.shape[-2:]
+    )
+    sides = (width // 2, width - width // 2, height // 2, height - height // 2)
+    return nnf.pad(x, sides, value=value) if any(sides) else x
+
+
+class SameConv2d(nn.Conv2d):
+    """A square convolution padded as TensorFlow's padding "SAME"."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int,
+        stride: int = 1,
+        groups: int = 1,
+        bias: bool = True,
+    ) -> None:
+        super().__init__(in_channels, out_channels, kernel, stride, groups=groups, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve [N,I,H,W] to [N,O,ceil(H/stride),ceil(W/stride)]."""
+        return super().forward(pad_same(x, self.kernel_size[0], self.stride[0]))

@@ -32,6 +32,11 @@ class Refined(Inverter):
         super().__init__(inverter.generator)
         self.inverter = inverter
         self.steps = steps
+        self.transfer, self.release, self.gains = (
+            inverter.transfer,
+            inverter.release,
+            inverter.gains,
+        )
         self._optimisation = Optimisation(original(inverter.generator), perceptual=network)
 
     @property

@@ -97,11 +97,14 @@ def key_of(settings: Mapping[str, Any], photo: bytes) -> str:
 
 
 def weights_digest(inverter: Inverter) -> str:
-    """Sixteen hexadecimal digits that stand for all weights of a method and its generator."""
+    """Sixteen hexadecimal digits for a method: its weights, how it edits, its generator."""
     digest = hashlib.sha256()
     _update(digest, "generator", original(inverter.generator))
     for name, network in sorted(inverter.networks.items()):
         _update(digest, name, network)
+    rule = type(inverter.transfer).__name__, inverter.release, sorted(inverter.gains.items())
+    digest.update(repr(rule).encode())
+    _update(digest, "transfer", inverter.transfer)
     return digest.hexdigest()[:16]
 
 

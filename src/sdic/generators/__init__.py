@@ -7,8 +7,8 @@ from pathlib import Path
 from sdic import weights
 from sdic.errors import InputError
 from sdic.generators.base import Generator
-from sdic.generators.mobile import MobileStyleGAN
-from sdic.generators.stylegan2 import FEATURE_LAYER, StyleGAN2
+from sdic.generators.mobile import BLOCK_CHANNELS, MobileStyleGAN
+from sdic.generators.stylegan2 import FEATURE_LAYER, StyleGAN2, layer_of_side
 
 __all__ = ["Generator", "create", "names"]
 
@@ -28,8 +28,8 @@ def create(
     Args:
         name: "mobile" (its weights are fetched if needed) or "stylegan2".
         checkpoint: for "stylegan2": a published generator, e4e, pSp or SDIC file.
-        feature_layer: for "stylegan2": the layer whose output is F; 5, 7 and 9 make 32x32, 64x64
-            and 128x128. The mobile generator is always split at 64x64.
+        feature_layer: the layer of StyleGAN2 whose output is F; 5, 7 and 9 make 32x32, 64x64 and
+            128x128. The mobile generator is split after the block that makes a map of that side.
 
     Raises:
         InputError: no generator has this key, or the arguments do not belong to it.
@@ -44,11 +44,17 @@ def create(
                 "StyleGAN2, e4e or SDIC file as checkpoint."
             )
         return StyleGAN2.from_checkpoint(checkpoint, feature_layer)
-    if checkpoint is not None or feature_layer != FEATURE_LAYER:
+    if checkpoint is not None:
         raise InputError(
-            "The generator 'mobile' has its own weights and feature layer; "
-            "leave out checkpoint and feature layer, or choose 'stylegan2'."
+            "The generator 'mobile' has its own weights; leave out the checkpoint, or choose "
+            "'stylegan2'."
         )
-    generator = MobileStyleGAN()
+    layers = [layer_of_side(8 * 2**i) for i in range(len(BLOCK_CHANNELS))]
+    if feature_layer not in layers:
+        raise InputError(
+            f"The generator 'mobile' cannot be split at layer {feature_layer}; choose one of: "
+            f"{', '.join(map(str, layers))}."
+        )
+    generator = MobileStyleGAN(feature_block=layers.index(feature_layer))
     generator.load_state_dict(weights.load("mobile"))
     return generator.freeze()

@@ -17,7 +17,8 @@ from sdic.methods.pti import PTI
 from sdic.methods.published import load_published
 from sdic.methods.storage import load_inversion, save_inversion
 from sdic.methods.trained import load_e4e, load_sdic
-from sdic.runtime.backends import accelerate
+from sdic.methods.transfer import Addition
+from sdic.runtime.backends import accelerate, accelerate_network, resolve_backend
 from sdic.runtime.delegating import original
 
 __all__ = [
@@ -53,10 +54,15 @@ class Method:
     optimises: bool = False
 
 
-def _sdic_eq6(generator: Generator) -> Inverter:
-    inverter = load_sdic(generator)
-    inverter.release = 0.0
-    return inverter
+def _sdic_by_rule(release: float) -> Callable[[Generator], Inverter]:
+    """SDIC with edits by eq. 6, without a trained transfer; see `Inverter.release`."""
+
+    def make(generator: Generator) -> Inverter:
+        inverter = load_sdic(generator)
+        inverter.transfer, inverter.release, inverter.gains = Addition(), release, {}
+        return inverter
+
+    return make
 
 
 def _perceptual(generator: Generator) -> perceptual.PerceptualLoss:
@@ -87,7 +93,12 @@ _METHODS = {
     method.name: method
     for method in (
         Method("sdic", "encoder, then compensation of w and F by DIPN and DICN", load_sdic),
-        Method("sdic-eq6", "as sdic, with edits by the letter of eq. 6", _sdic_eq6),
+        Method("sdic-eq6", "as sdic, with edits by the letter of eq. 6", _sdic_by_rule(0.0)),
+        Method(
+            "sdic-release",
+            "as sdic, with edits by eq. 6 that release the compensation where much changes",
+            _sdic_by_rule(0.7),
+        ),
         Method("e4e", "the encoder alone", load_e4e),
         Method("optimisation-w", "one code for all rows, by descent", _optimise("w"), True),
         Method("optimisation-w+", "a code for each row, by descent", _optimise("w+"), True),
@@ -128,7 +139,7 @@ def create(
         generator: key of the generator, or the generator itself.
         checkpoint: an official SDIC or e4e file, for "sdic" and "e4e" on "stylegan2"; a StyleGAN2
             file for the methods that optimise.
-        backend: how the generator is run, see `runtime.backends.accelerate`.
+        backend: how generator and networks are run, see `runtime.backends.resolve_backend`.
         device: a torch device.
 
     Raises:
@@ -143,11 +154,13 @@ def create(
                 f"{checkpoint} is a file of the method '{inverter.name}', not '{name}'; choose "
                 f"--method {inverter.name}, or give another file."
             )
-        inverter.generator = accelerate(inverter.generator, backend, device)
+        backend = resolve_backend(inverter.generator, backend, device)
     else:
         if isinstance(generator, str):
             generator = generators.create(generator, checkpoint)
-        inverter = method.make(accelerate(generator, backend, device))
-    for network in inverter.networks.values():
-        network.to(device)
+        backend = resolve_backend(generator, backend, device)
+        inverter = method.make(generator.to(device))
+    if not method.optimises:
+        inverter.generator = accelerate(inverter.generator, backend, device)
+    inverter.replace_networks(lambda network: accelerate_network(network, backend, device))
     return inverter

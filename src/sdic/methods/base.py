@@ -14,7 +14,7 @@ from torch.func import functional_call
 from sdic.editing.direction import Edit
 from sdic.errors import InputError
 from sdic.generators.base import Generator
-from sdic.methods.release import released
+from sdic.methods.transfer import Addition, released
 from sdic.runtime.delegating import original
 
 INVERSION_SIZE = 256  # side of the images that a method sees
@@ -65,18 +65,34 @@ class Inverter(ABC):
     """An inversion method for one generator.
 
     `invert` is the method's own; `synthesize` is the same for all of them.
+
+    Attributes:
+        generator: what it inverts into.
+        transfer: carries F* over to an edit, see `methods.transfer`; eq. 6 unless it is replaced.
+        release: change of the features at which what was carried over gives way, see
+            `methods.transfer.released`; 0 is never.
+        gains: by the name of a direction, how much more strongly it is applied than asked for, to
+            make up for what the compensation takes back of it.
     """
 
     name: ClassVar[str]
-    release: float = 0.0  # 0 is eq. 6 as the paper has it
 
     def __init__(self, generator: Generator) -> None:
         self.generator = generator
+        self.transfer: torch.nn.Module = Addition()
+        self.release = 0.0
+        self.gains: Mapping[str, float] = {}
 
     @property
     def networks(self) -> dict[str, torch.nn.Module]:
-        """The method's own networks by name, without the generator."""
+        """The method's own networks, without the generator; the names are those of attributes."""
         return {}
+
+    def replace_networks(self, change: Callable[[torch.nn.Module], torch.nn.Module]) -> None:
+        """Put what `change` makes of each own network, and of the transfer, in its place."""
+        for name, network in self.networks.items():
+            setattr(self, name, change(network))
+        self.transfer = change(self.transfer)
 
     @abstractmethod
     def invert(self, images: Tensor, progress: Progress | None = None) -> Inversion:
@@ -92,23 +108,24 @@ class Inverter(ABC):
     ) -> Tensor:
         """Generate the inverted images [N,3,size,size], edited if asked for.
 
-        Compensate, then edit (eq. 6): F*' = F* + F(edited w) - F(w), with both maps of the codes
-        before compensation. Strength 0 gives back the inversion exactly. With a `release`, the
-        compensation gives way where the edit changes much, see `methods.release`.
+        Compensate, then edit: `transfer` makes F* of the edited face from F*, F(w) and F(edited w),
+        with the last two of the codes before compensation; eq. 6 is F* + F(edited w) - F(w).
+        Strength 0 gives back the inversion exactly. `gains` and `release` are used where there is
+        an F*.
         """
         latents, features = inversion.latents, inversion.features
         if edit is not None:
+            if features is not None:
+                edit = edit.scaled(self.gains)
             latents = edit.apply(latents)
             if features is not None:
                 edited = edit.apply(inversion.base_latents)
                 if not torch.equal(edited, inversion.base_latents):
                     base = self._to_features(inversion.base_latents, inversion.weights)
                     changed = self._to_features(edited, inversion.weights)
-                    features = (
-                        released(features, base, changed, self.release)
-                        if self.release
-                        else features + changed - base
-                    )
+                    features = self.transfer(features, base, changed)
+                    if self.release:
+                        features = released(features, base, changed, self.release)
         if features is None:
             features = self._to_features(latents, inversion.weights)
         return self._from_features(features, latents, inversion.weights, size)

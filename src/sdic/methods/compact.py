@@ -22,7 +22,8 @@ from sdic.generators.mobile import haar, inverse_haar
 SLOPE = 0.2
 
 
-def _start_at_zero(layer: nn.Linear | nn.Conv2d) -> None:
+def start_at_zero(layer: nn.Linear | nn.Conv2d) -> None:
+    """Weights and bias of zeros."""
     nn.init.zeros_(layer.weight)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
@@ -31,11 +32,11 @@ def _start_at_zero(layer: nn.Linear | nn.Conv2d) -> None:
 class Residual(nn.Module):
     """Two 3x3 convolutions around a leaky ReLU, added to their input; starts as the identity."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, dilation: int = 1) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=dilation, dilation=dilation)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
-        _start_at_zero(self.conv2)
+        start_at_zero(self.conv2)
 
     def forward(self, x: Tensor) -> Tensor:
         """[N,C,H,W] -> [N,C,H,W]."""
@@ -78,6 +79,7 @@ class CompactDICN(nn.Module):
         blocks: int = 2,
         fine_channels: int = 128,
         fine_blocks: int = 2,
+        affine_rank: int = 32,
     ) -> None:
         super().__init__()
         self.num_styles = num_styles
@@ -87,10 +89,16 @@ class CompactDICN(nn.Module):
         self.fine_blocks = nn.Sequential(*(Residual(fine_channels) for _ in range(fine_blocks)))
         self.to_bands = nn.Conv2d(fine_channels, feature_channels // 4, 3, padding=1)
         self.style_scale = nn.Linear(LATENT_DIM, feature_channels)
-        to_affine = nn.Linear(256, 2 * num_styles * LATENT_DIM)
-        self.to_affine = nn.Sequential(nn.Linear(channels, 256), nn.SiLU(), to_affine)
-        _start_at_zero(self.style_scale)
-        _start_at_zero(to_affine)
+        # A full matrix would hold half of all weights, for changes of w that are small and alike.
+        to_affine = nn.Linear(affine_rank, 2 * num_styles * LATENT_DIM)
+        self.to_affine = nn.Sequential(
+            nn.Linear(channels, 256),
+            nn.SiLU(),
+            nn.Linear(256, affine_rank, bias=False),
+            to_affine,
+        )
+        start_at_zero(self.style_scale)
+        start_at_zero(to_affine)
 
     def forward(
         self, discrepancy: Tensor, features: Tensor, latents: Tensor

@@ -166,19 +166,21 @@ class SDIC(Inverter):
     def compensate(self, images: Tensor, latents: Tensor) -> Compensation:
         """Photos I [N,3,256,256] and latents w [N,S,512] to D, F* and w*; differentiable."""
         features = self.generator.to_features(latents)
-        initial = self.initial_reconstruction(features, latents)
+        initial = self.initial_reconstruction(features, latents, images.shape[-1])
         discrepancy = self.dipn(images, initial)
         enhanced_features, enhanced_latents = self.dicn(discrepancy, features, latents)
         return Compensation(
             latents, features, initial, discrepancy, enhanced_latents, enhanced_features
         )
 
-    def initial_reconstruction(self, features: Tensor, latents: Tensor) -> Tensor:
-        """R_o [N,3,256,256] in [-1,1] from F and w."""
+    def initial_reconstruction(
+        self, features: Tensor, latents: Tensor, size: int = INVERSION_SIZE
+    ) -> Tensor:
+        """R_o [N,3,size,size] in [-1,1] from F and w."""
         if self.preset.bilinear_initial:
             image = self.generator.from_features(features, latents)
-            return resize_bilinear(image.clamp(-1, 1), INVERSION_SIZE)
-        return self.generator.from_features(features, latents, INVERSION_SIZE).clamp(-1, 1)
+            return resize_bilinear(image.clamp(-1, 1), size)
+        return self.generator.from_features(features, latents, size).clamp(-1, 1)
 
     @torch.no_grad()
     def synthesize(

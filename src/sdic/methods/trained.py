@@ -9,14 +9,16 @@ from sdic.encoders.compact import CompactEncoder
 from sdic.errors import InputError
 from sdic.generators.base import Generator
 from sdic.methods.compact import CompactDICN, CompactDIPN
+from sdic.methods.compact_transfer import CompactTransfer
 from sdic.methods.e4e import E4E
 from sdic.methods.sdic import SDIC
 from sdic.weights.checkpoints import load_strict
 
-# Relative change of features at which the compensation gives way; docs/results/sdic.md compares.
-RELEASE = 0.8
-# Registry keys of the weights for each generator: encoder, compensation.
+# Registry keys of the weights for each generator: encoder; DIPN, DICN and the transfer.
 TRAINED = {"mobile": ("encoder-mobile", "sdic-mobile")}
+# Beside the trained transfer, see `Inverter`; chosen on photos that were held out from training.
+RELEASE = 0.7
+GAINS = {"age": 1.5}
 
 
 def load_e4e(generator: Generator) -> E4E:
@@ -26,26 +28,30 @@ def load_e4e(generator: Generator) -> E4E:
         InputError: no encoder was trained for this generator.
         WeightsError: the file is damaged.
     """
-    encoder_key, _ = _keys(generator)
-    return E4E(generator, _encoder(generator, encoder_key))
+    return E4E(generator, _encoder(generator, _keys(generator)[0]))
 
 
 def load_sdic(generator: Generator) -> SDIC:
-    """The trained encoder and compensation networks of a generator.
+    """The trained encoder, compensation networks and transfer of a generator.
 
     Raises:
         InputError: none were trained for this generator.
         WeightsError: a file is damaged.
     """
-    encoder_key, compensation_key = _keys(generator)
-    tensors = weights.load(compensation_key)
-    dipn = CompactDIPN()
-    dicn = CompactDICN(generator.num_styles, generator.feature_shape[0])
-    for name, network in (("dipn", dipn), ("dicn", dicn)):
-        load_strict(network, _part(tensors, name), f"{compensation_key}: {name}")
+    encoder_key, key = _keys(generator)
+    channels = generator.feature_shape[0]
+    networks = {
+        "dipn": CompactDIPN(),
+        "dicn": CompactDICN(generator.num_styles, channels),
+        "transfer": CompactTransfer(channels),
+    }
+    tensors = weights.load(key)
+    for name, network in networks.items():
+        load_strict(network, _part(tensors, name), f"{key}: {name}")
+        _frozen(network)
     encoder = _encoder(generator, encoder_key)
-    sdic = SDIC(generator, encoder, _frozen(dipn), _frozen(dicn))
-    sdic.release = RELEASE
+    sdic = SDIC(generator, encoder, networks["dipn"], networks["dicn"])
+    sdic.transfer, sdic.release, sdic.gains = networks["transfer"], RELEASE, GAINS
     return sdic
 
 

@@ -12,9 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sdic.encoders.layers import SameConv2d
 from sdic.recognition.base import Network, of_kind
 from sdic.recognition.preprocessing import Crop
-from sdic.recognition.tensorflow import SameConv2d, SeparableConv2d, TensorReader, max_pool_same
+from sdic.recognition.tensorflow import SeparableConv2d, TensorReader, max_pool_same
 
 CROP = Crop(rows=(31, 235), columns=(26, 230), size=64)
 LUMINANCE = (0.2989, 0.587, 0.114)

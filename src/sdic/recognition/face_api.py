@@ -13,9 +13,10 @@ from typing import NamedTuple
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sdic.encoders.layers import SameConv2d
 from sdic.recognition.base import Network, of_kind
 from sdic.recognition.preprocessing import DLIB_MEAN, Crop, subtract, to_bytes
-from sdic.recognition.tensorflow import SameConv2d, SeparableConv2d, TensorReader, max_pool_same
+from sdic.recognition.tensorflow import SeparableConv2d, TensorReader, max_pool_same
 
 # Of five crops this one brought the three networks closest to dlib's landmarks, to faceres and to
 # emotion, on 60 real and 40 generated faces.

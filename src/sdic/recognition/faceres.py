@@ -12,9 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sdic.encoders.layers import SameConv2d
 from sdic.recognition.base import Recogniser, copy_tensor, of_kind
 from sdic.recognition.preprocessing import Crop, subtract, to_bytes
-from sdic.recognition.tensorflow import SameConv2d, TensorReader
+from sdic.recognition.tensorflow import TensorReader
 
 CROP = Crop(rows=(31, 235), columns=(26, 230), size=224)
 BLUE_GREEN_RED_MEAN = (103.939, 116.779, 123.68)

@@ -1,4 +1,4 @@
-"""Layers that compute as TensorFlow's do, and the reading of TensorFlow.js weights into them.
+"""Layers of TensorFlow's networks, and the reading of TensorFlow.js weights into them.
 
 Weights arrive under their published names and in TensorFlow's layout: filters [H,W,I,O],
 depthwise filters [H,W,C,1], matrices [I,O].
@@ -11,37 +11,16 @@ from collections.abc import Mapping
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sdic.encoders.layers import SameConv2d, pad_same
 from sdic.errors import WeightsError
 from sdic.recognition.base import copy_tensor
 
 Layer = nn.Conv2d | nn.Linear
 
 
-def pad_same(x: Tensor, kernel: int, stride: int, value: float = 0.0) -> Tensor:
-    """Pad [N,C,H,W] as padding "SAME" does: the odd pixel goes to the bottom and the right."""
-    height, width = (
-        max((-(-side // stride) - 1) * stride + kernel - side, 0) for side in x.shape[-2:]
-    )
-    sides = (width // 2, width - width // 2, height // 2, height - height // 2)
-    return F.pad(x, sides, value=value) if any(sides) else x
-
-
 def max_pool_same(x: Tensor) -> Tensor:
     """Maximum over 3x3 at every second pixel, padding "SAME"."""
     return F.max_pool2d(pad_same(x, 3, 2, -float("inf")), 3, 2)
-
-
-class SameConv2d(nn.Conv2d):
-    """A square convolution with padding "SAME"."""
-
-    def __init__(
-        self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1
-    ) -> None:
-        super().__init__(in_channels, out_channels, kernel, stride, groups=groups)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Convolve [N,I,H,W] to [N,O,ceil(H/stride),ceil(W/stride)]."""
-        return super().forward(pad_same(x, self.kernel_size[0], self.stride[0]))
 
 
 class SeparableConv2d(nn.Module):

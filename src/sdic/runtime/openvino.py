@@ -1,15 +1,18 @@
-"""Generators run by OpenVINO: the fastest way to an image on a CPU.
+"""Generators and networks run by OpenVINO: the fastest way to an image on a CPU.
 
-The two halves of the contract are converted once from PyTorch and kept in the cache folder, one
-graph for each half and each size of image that is asked for. They have no gradients: methods that
-optimise take the PyTorch generator instead.
+The two halves of a generator are converted once from PyTorch and kept in the cache folder, one
+graph for each half and each size of image that is asked for; so is any other network. They have no
+gradients: methods that optimise take the PyTorch generator instead.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import inspect
 import os
+import warnings
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,20 +34,16 @@ def is_available() -> bool:
     return find_spec("openvino") is not None
 
 
-class OpenVINOGenerator(DelegatingGenerator):
-    """A generator under the same contract, run by OpenVINO on the CPU, without gradients.
+class Graphs:
+    """Modules converted from PyTorch once, kept in the cache folder, and compiled at first use.
 
     Args:
-        generator: the PyTorch generator; its mapping network goes on being used.
-        precision: "f32", or "bf16", which is faster where the CPU has bf16 units and differs by
-            about 0.002 from f32 on average.
+        module: stands for all that is run: its weights and code tell its graphs from others.
+        precision: "f32", or "bf16", which is faster where the CPU has bf16 units.
         threads: of a pass; None is OpenVINO's choice.
     """
 
-    def __init__(
-        self, generator: Generator, precision: str = "f32", threads: int | None = None
-    ) -> None:
-        super().__init__(generator)
+    def __init__(self, module: nn.Module, precision: str, threads: int | None) -> None:
         import openvino
 
         self._core = openvino.Core()
@@ -55,51 +54,49 @@ class OpenVINOGenerator(DelegatingGenerator):
         if threads is not None:
             self._settings["INFERENCE_NUM_THREADS"] = threads
         self._compiled: dict[str, openvino.CompiledModel] = {}
-        self._fingerprint = _fingerprint(generator)
+        self._fingerprint = _fingerprint(module)
 
-    @torch.no_grad()
-    def to_features(self, w_plus: Tensor) -> Tensor:
-        """See `Generator.to_features`."""
-        return self._run("to_features", _FirstHalf(self.original), (w_plus,))
+    def run(self, name: str, module: nn.Module, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """The results of a module, image by image, for inputs [N,...].
 
-    @torch.no_grad()
-    def from_features(self, features: Tensor, w_plus: Tensor, size: int | None = None) -> Tensor:
-        """See `Generator.from_features`."""
-        size = self.check_size(size)
-        half = _SecondHalf(self.original, size)
-        return self._run(f"from_features_{size}", half, (features, w_plus))
+        Args:
+            name: tells the graph from others of this object.
+            module: what is converted, where the cache does not have it.
+            inputs: of the same shapes at every call, but for N.
 
-    def _run(self, name: str, half: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
+        Raises:
+            InputError: the cache folder cannot be written.
+        """
         if name not in self._compiled:
-            self._compiled[name] = self._compile(name, half)
-        rows = [
+            self._compiled[name] = self._compile(name, module, [x[:1] for x in inputs])
+        rows = []
+        for i in range(len(inputs[0])):
+            results = self._compiled[name]([x[i : i + 1].contiguous().numpy() for x in inputs])
             # Copied, since OpenVINO reuses the memory of its results.
-            torch.from_numpy(
-                self._compiled[name]([x[i : i + 1].contiguous().numpy() for x in inputs])[0].copy()
-            )
-            for i in range(len(inputs[0]))
-        ]
-        return torch.cat(rows)
+            rows.append([torch.from_numpy(results[k].copy()) for k in range(len(results))])
+        return tuple(torch.cat(parts) for parts in zip(*rows, strict=True))
 
-    def _compile(self, name: str, half: nn.Module) -> openvino.CompiledModel:
+    def _compile(
+        self, name: str, module: nn.Module, examples: Sequence[Tensor]
+    ) -> openvino.CompiledModel:
         path = weights.cache_dir() / "openvino" / f"{self._fingerprint}-{name}.xml"
         if path.is_file():
             # A damaged graph in the cache is converted anew.
             with contextlib.suppress(RuntimeError):
                 return self._core.compile_model(path, "CPU", self._settings)
-        self._convert(half, path)
+        self._convert(module, path, tuple(examples))
         return self._core.compile_model(path, "CPU", self._settings)
 
-    def _convert(self, half: nn.Module, path: Path) -> None:
-        """Convert a half for one image; the graph's files appear whole or not at all."""
+    def _convert(self, module: nn.Module, path: Path, examples: tuple[Tensor, ...]) -> None:
+        """Convert a module for one image; the graph's files appear whole or not at all."""
         import openvino
 
-        latents = self.original.broadcast(self.original.mean_latent[None]).contiguous()
-        inputs: tuple[Tensor, ...] = (latents,)
-        if isinstance(half, _SecondHalf):
-            inputs = (torch.zeros(1, *self.feature_shape), latents)
-        model = openvino.convert_model(half.eval(), example_input=inputs)
-        model.reshape({i: openvino.PartialShape(list(x.shape)) for i, x in enumerate(inputs)})
+        examples = tuple(x.contiguous() for x in examples)
+        with warnings.catch_warnings():
+            # A graph is for one shape, so what tracing takes for constant is.
+            warnings.filterwarnings("ignore", message="(Converting a tensor|torch.as_tensor)")
+            model = openvino.convert_model(module.eval(), example_input=examples)
+        model.reshape({i: openvino.PartialShape(list(x.shape)) for i, x in enumerate(examples)})
         partial = path.with_name(f"{path.stem}.{os.getpid()}.xml")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -108,13 +105,66 @@ class OpenVINOGenerator(DelegatingGenerator):
             os.replace(partial, path)
         except (OSError, RuntimeError) as error:
             raise InputError(
-                f"The graph of the generator cannot be written to {path.parent} ({error}); free "
+                f"The graph of the network cannot be written to {path.parent} ({error}); free "
                 "some space, or choose another folder with SDIC_CACHE."
             ) from error
         finally:
             for file in (partial, partial.with_suffix(".bin")):
                 with contextlib.suppress(OSError):
                     file.unlink()
+
+
+class OpenVINOGenerator(DelegatingGenerator):
+    """A generator under the same contract, run by OpenVINO on the CPU, without gradients.
+
+    Args:
+        generator: the PyTorch generator; its mapping network goes on being used.
+        precision: see `Graphs`; images of "bf16" differ by about 0.002 from "f32" on average.
+        threads: see `Graphs`.
+    """
+
+    def __init__(
+        self, generator: Generator, precision: str = "f32", threads: int | None = None
+    ) -> None:
+        super().__init__(generator)
+        self._graphs = Graphs(generator, precision, threads)
+
+    @torch.no_grad()
+    def to_features(self, w_plus: Tensor) -> Tensor:
+        """See `Generator.to_features`."""
+        return self._graphs.run("to_features", _FirstHalf(self.original), (w_plus,))[0]
+
+    @torch.no_grad()
+    def from_features(self, features: Tensor, w_plus: Tensor, size: int | None = None) -> Tensor:
+        """See `Generator.from_features`."""
+        size = self.check_size(size)
+        half = _SecondHalf(self.original, size)
+        return self._graphs.run(f"from_features_{size}", half, (features, w_plus))[0]
+
+
+class OpenVINONetwork(nn.Module):
+    """A network with the same signature, run by OpenVINO on the CPU, without gradients.
+
+    Its inputs have one shape for each image, always; one result is a tensor, more are a tuple.
+
+    Args:
+        network: the PyTorch network, in eval mode.
+        precision: see `Graphs`.
+        threads: see `Graphs`.
+    """
+
+    def __init__(
+        self, network: nn.Module, precision: str = "f32", threads: int | None = None
+    ) -> None:
+        super().__init__()
+        self.original = network
+        self._graphs = Graphs(network, precision, threads)
+
+    @torch.no_grad()
+    def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Inputs [N,...] to what the network makes of them."""
+        results = self._graphs.run("forward", self.original, inputs)
+        return results[0] if len(results) == 1 else results
 
 
 class _FirstHalf(nn.Module):
@@ -136,12 +186,22 @@ class _SecondHalf(nn.Module):
         return self.generator.from_features(features, w_plus, self.size)
 
 
-def _fingerprint(generator: Generator) -> str:
-    """Names a graph by OpenVINO's version, the generator's shape and a sample of its weights."""
+def _fingerprint(module: nn.Module) -> str:
+    """Names a graph by OpenVINO's version, the code of its layers, and a sample of its weights."""
     from importlib.metadata import version
 
     digest = hashlib.sha256(version("openvino").encode())
-    for name, tensor in generator.state_dict().items():
+    for file in sorted(_source_files(module)):
+        digest.update(Path(file).read_bytes())
+    for name, tensor in module.state_dict().items():
         sample = tensor.detach().flatten()[:: max(1, tensor.numel() // 64)].float()
         digest.update(f"{name}{tuple(tensor.shape)}".encode() + sample.cpu().numpy().tobytes())
-    return f"{generator.name}-{digest.hexdigest()[:16]}"
+    return f"{getattr(module, 'name', 'network')}-{digest.hexdigest()[:16]}"
+
+
+def _source_files(module: nn.Module) -> set[str]:
+    """The package's own files that define a module and its parts."""
+    kinds = {type(part) for part in module.modules()}
+    package = __name__.partition(".")[0]
+    own = [kind for kind in kinds if kind.__module__.partition(".")[0] == package]
+    return {file for kind in own if (file := inspect.getsourcefile(kind)) is not None}

@@ -9,6 +9,7 @@ network that what lies outside the generator's range is to be carried through th
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -29,17 +30,40 @@ def augment(images: Tensor, settings: Augmentation, random: torch.Generator) -> 
     return _colour(images, settings.colour, random)
 
 
+@dataclass(frozen=True)
+class Cover:
+    """Shapes to be laid over images: how much of each pixel they hide, and what they put there.
+
+    Attributes:
+        mask: [N,1,H,W] in [0,1], 1 hides all.
+        filling: [N,3,H,W], times the mask already.
+    """
+
+    mask: Tensor
+    filling: Tensor
+
+    def over(self, images: Tensor) -> Tensor:
+        """Images [N,3,H,W] under the shapes."""
+        return (1 - self.mask) * images + self.filling
+
+
 def occlude(images: Tensor, settings: Augmentation, random: torch.Generator) -> Tensor:
     """Paste shapes onto some of the images [N,3,H,W] in [-1,1]."""
-    result = images.clone()
-    for i in range(len(images)):
+    return draw_cover(images, settings, random).over(images)
+
+
+def draw_cover(donors: Tensor, settings: Augmentation, random: torch.Generator) -> Cover:
+    """Shapes for some of N images; some are filled with pieces of the donors [N,3,H,W]."""
+    mask = torch.zeros_like(donors[:, :1])
+    filling = torch.zeros_like(donors)
+    for i in range(len(donors)):
         if _uniform(random) >= settings.occluders:
             continue
         for _ in range(1 + int(_uniform(random) * settings.max_occluders)):
-            mask = _shape(images.shape[-2:], random).to(images)
-            filling = _filling(images, i, random)
-            result[i] = torch.lerp(result[i], filling, mask)
-    return result
+            shape = _shape(donors.shape[-2:], random).to(donors)
+            filling[i] = torch.lerp(filling[i], _filling(donors, i, random), shape)
+            mask[i] = torch.lerp(mask[i], torch.ones_like(shape), shape)
+    return Cover(mask, filling)
 
 
 def _flip(images: Tensor, probability: float, random: torch.Generator) -> Tensor:
@@ -92,10 +116,10 @@ def _plane(size: torch.Size, random: torch.Generator) -> tuple[Tensor, Tensor]:
 
 
 def _shape(size: torch.Size, random: torch.Generator) -> Tensor:
-    """A soft-edged mask [1,H,W]: ellipse, box, bar or blob, at times half transparent."""
+    """A soft-edged mask [1,H,W]: ellipse, box, bar, blob, or frame; at times half transparent."""
     x, y = _plane(size, random)
     width, height = _uniform(random, 0.08, 0.45), _uniform(random, 0.08, 0.45)
-    kind = int(_uniform(random, 0, 4))
+    kind = int(_uniform(random, 0, 5))
     if kind == 0:  # ellipse
         distance = ((x / width).square() + (y / height).square()).sqrt() - 1
     elif kind == 1:  # box
@@ -103,6 +127,12 @@ def _shape(size: torch.Size, random: torch.Generator) -> Tensor:
     elif kind == 2:  # bar across the picture: a microphone, a strap, a frame of spectacles
         width = 0.25 * width
         distance = (y / width).abs() - 1
+    elif kind == 4:  # frame: all but an ellipse in the middle, as another background
+        radii = _uniform(random, 0.6, 0.95), _uniform(random, 0.7, 1.1)
+        y, x = torch.meshgrid(
+            torch.linspace(-1, 1, size[0]), torch.linspace(-1, 1, size[1]), indexing="ij"
+        )
+        distance = 1 - ((x / radii[0]).square() + (y / radii[1]).square()).sqrt()
     else:  # blob: an ellipse whose rim waves
         rim = 1 + 0.35 * torch.sin(
             int(_uniform(random, 2, 7)) * torch.atan2(y, x) + _uniform(random, 0, 6)

@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from sdic import generators, weights
+from sdic.editing import library
 from sdic.encoders.compact import CompactEncoder
 from sdic.encoders.e4e import E4EEncoder
 from sdic.encoders.latent_discriminator import LatentDiscriminator
@@ -21,13 +22,15 @@ from sdic.generators.mobile import MobileStyleGAN
 from sdic.generators.mobile_fused import fuse, to_bfloat16
 from sdic.losses import IdentityLoss, JointLoss, LossWeights, perceptual
 from sdic.methods.compact import CompactDICN, CompactDIPN
+from sdic.methods.compact_transfer import CompactTransfer
 from sdic.methods.dicn import DICN
 from sdic.methods.dipn import DIPN
 from sdic.recognition import identity
 from sdic.training.data import Mixture, Photos, derive_seed
+from sdic.training.edited_pairs import EditedPairs, EditSampler
 from sdic.training.recipe import Recipe
-from sdic.training.task import Task
-from sdic.training.tasks import CompensationTask, EncoderTask
+from sdic.training.task import Data, Task
+from sdic.training.tasks import CompensationTask, EditingTask, EncoderTask
 
 
 def build_generator(recipe: Recipe) -> Generator:
@@ -59,20 +62,25 @@ def build_task(recipe: Recipe, generator: Generator) -> Task:
         torch.manual_seed(derive_seed(recipe.seed, "weights"))
         if recipe.task == "encoder":
             return _encoder_task(recipe, generator)
+        if recipe.task == "editing":
+            return _editing_task(recipe, generator)
         return _compensation_task(recipe, generator)
 
 
-def build_data(recipe: Recipe, generator: Generator, root: Path | None, cache: Path) -> Mixture:
+def build_data(recipe: Recipe, generator: Generator, root: Path | None, cache: Path) -> Data:
     """The recipe's training images.
 
-    Photo folders are relative to `root`; decoded photos are kept in `cache`.
+    Photo folders are relative to `root`; decoded photos are kept in `cache`. The task "editing"
+    learns from images with an edit.
     """
     photos = None
     if recipe.data.generator_share < 1:
         photos = Photos.read(_folders(recipe.data.photos, root), recipe.image_size, cache)
-    return Mixture(
-        recipe.data, recipe.batch_size, recipe.seed, recipe.image_size, photos, generator
-    )
+    sizes = (recipe.batch_size, recipe.seed, recipe.image_size)
+    if recipe.task == "editing":
+        sampler = _edit_sampler(recipe, generator)
+        return EditedPairs(recipe.data, *sizes, generator, sampler, photos)
+    return Mixture(recipe.data, *sizes, photos, generator)
 
 
 def build_validation(recipe: Recipe, root: Path | None, cache: Path) -> Tensor | None:
@@ -109,14 +117,52 @@ def _encoder_task(recipe: Recipe, generator: Generator) -> EncoderTask:
     )
 
 
+def _edit_sampler(recipe: Recipe, generator: Generator) -> EditSampler:
+    directions = library.load_library(recipe.components.generator).values()
+    return EditSampler(generator, list(directions), recipe.edits)
+
+
 def _compensation_task(recipe: Recipe, generator: Generator) -> CompensationTask:
+    encoder = _trained_encoder(recipe, generator)
+    dipn, dicn = _compensation(recipe, generator)
+    return CompensationTask(
+        generator, encoder, dipn, dicn, recipe.losses, _joint(recipe), recipe.image_size
+    )
+
+
+def _editing_task(recipe: Recipe, generator: Generator) -> EditingTask:
+    encoder = _trained_encoder(recipe, generator)
+    dipn, dicn = _compensation(recipe, generator)
+    if recipe.components.compensation_weights:
+        for name, network in (("dipn", dipn), ("dicn", dicn)):
+            _load_exported(network, name, recipe.components.compensation_weights)
+    options = recipe.components.options.get("transfer", {})
+    channels = generator.feature_shape[0]
+    transfer = _call("transfer", CompactTransfer, (channels,), options)
+    return EditingTask(
+        generator,
+        encoder,
+        {"dipn": dipn, "dicn": dicn, "transfer": transfer},
+        recipe.losses,
+        _joint(recipe),
+        _edit_sampler(recipe, generator),
+        recipe.edits.perturbation,
+        recipe.image_size,
+    )
+
+
+def _trained_encoder(recipe: Recipe, generator: Generator) -> Any:
     encoder = _encoder(recipe, generator)
     if not recipe.components.encoder_weights:
         raise TrainingError(
             "Compensation stands on a trained encoder; name its file in "
             "components.encoder_weights (made by `sdic train export`)."
         )
-    encoder.eval().requires_grad_(False)
+    return encoder.eval().requires_grad_(False)
+
+
+def _compensation(recipe: Recipe, generator: Generator) -> tuple[nn.Module, nn.Module]:
+    """DIPN and DICN with fresh weights."""
     names, options = recipe.components, recipe.components.options
     dipn_options, dicn_options = options.get("dipn", {}), options.get("dicn", {})
     if names.dipn == "compact":
@@ -128,9 +174,7 @@ def _compensation_task(recipe: Recipe, generator: Generator) -> CompensationTask
         dicn = _call("dicn", CompactDICN, (styles, shape[0]), dicn_options)
     else:
         dicn = _call("dicn", DICN, (styles, shape, names.dicn), dicn_options)
-    return CompensationTask(
-        generator, encoder, dipn, dicn, recipe.losses, _joint(recipe), recipe.image_size
-    )
+    return dipn, dicn
 
 
 def _encoder(recipe: Recipe, generator: Generator) -> Any:
@@ -144,7 +188,7 @@ def _encoder(recipe: Recipe, generator: Generator) -> Any:
     else:
         raise TrainingError(f"There is no encoder '{name}'; known are: compact, e4e.")
     if recipe.components.encoder_weights:
-        _load_exported(encoder, "encoder", Path(recipe.components.encoder_weights))
+        _load_exported(encoder, "encoder", recipe.components.encoder_weights)
     return encoder
 
 
@@ -176,8 +220,11 @@ def _needed(network: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tens
     return {key: value for key, value in tensors.items() if key in network.state_dict()}
 
 
-def _load_exported(network: nn.Module, name: str, path: Path) -> None:
-    """Load one network of a file that `sdic train export` made."""
+def _load_exported(network: nn.Module, name: str, source: str) -> None:
+    """Load one network of a file that `sdic train export` made, or of a weight by its name."""
+    path = Path(source)
+    if not path.exists() and source in weights.names():
+        path = weights.path(source)
     try:
         with safe_open(path, "pt") as file:
             prefix = f"{name}."

@@ -10,7 +10,7 @@ from safetensors.torch import save as save_bytes
 from torch import Tensor
 
 from sdic.errors import TrainingError
-from sdic.training import checkpoint
+from sdic.training import checkpoint, packing
 from sdic.training.curve import read_curve
 
 
@@ -31,6 +31,7 @@ def export(run: Path, out: Path) -> dict[str, str]:
     if found is None:
         raise TrainingError(f"There is no checkpoint in {run}; give the folder of a training run.")
     step, tensors, extra = checkpoint.load(found)
+    tensors = packing.unpack(tensors)
     exported = {}
     for name, value in tensors.items():
         if name.startswith("networks."):

@@ -26,7 +26,9 @@ class Components:
     Attributes:
         generator: key of `sdic.generators`.
         encoder: "compact" or "e4e".
-        encoder_weights: file that `sdic train export` made of an encoder's run.
+        encoder_weights: file that `sdic train export` made of an encoder's run, or a name of
+            `sdic weights list`.
+        compensation_weights: the same of a run of DIPN and DICN, where the task "editing" starts.
         dipn: "compact", "paper" or "published".
         dicn: "compact", "paper" or "published".
         options: constructor arguments, e.g. `options.dipn.channels = 128`.
@@ -35,6 +37,7 @@ class Components:
     generator: str = "mobile"
     encoder: str = "compact"
     encoder_weights: str = ""
+    compensation_weights: str = ""
     dipn: str = "compact"
     dicn: str = "compact"
     options: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -139,6 +142,23 @@ class DataRecipe:
 
 
 @dataclass(frozen=True)
+class Edits:
+    """The edits that the task "editing" learns from; see `training.edited_pairs`.
+
+    Attributes:
+        library: share of edits along shipped directions, within their range; the others are a part
+            of the way from one random w to another.
+        difference: the largest such part.
+        perturbation: the encoder's codes are moved towards a random w by up to this part of the
+            way, so that compensation has as much to do as on photos.
+    """
+
+    library: float = 0.7
+    difference: float = 0.5
+    perturbation: float = 0.3
+
+
+@dataclass(frozen=True)
 class Validation:
     """Photos that are never trained on, measured every `every` steps (0 never) with EMA weights."""
 
@@ -169,12 +189,13 @@ class Recipe:
     image_size: int = 256
     channels_last: bool = True
     ema_decay: float = 0.999
-    storage: str = "exact"  # of averages and moments: "exact" is float32, "compact" 2 bytes each
+    storage: str = "exact"  # "exact" keeps float32, "compact" fewer bytes (`state`)
     components: Components = field(default_factory=Components)
     losses: Losses = field(default_factory=Losses)
     progressive: Progressive = field(default_factory=Progressive)
     optimiser: Optimiser = field(default_factory=Optimiser)
     data: DataRecipe = field(default_factory=DataRecipe)
+    edits: Edits = field(default_factory=Edits)
     validation: Validation = field(default_factory=Validation)
     log: Log = field(default_factory=Log)
 
@@ -257,7 +278,7 @@ _POSITIVE = (_positive, "a number above 0")
 _NOT_NEGATIVE = (_not_negative, "0 or more")
 _SHARE = (_share, "a number between 0 and 1")
 _RANGES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
-    ("task", *_one_of("encoder", "compensation")),
+    ("task", *_one_of("encoder", "compensation", "editing")),
     ("seed", *_NOT_NEGATIVE),
     ("steps", *_POSITIVE),
     ("batch_size", *_POSITIVE),
@@ -281,6 +302,9 @@ _RANGES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("data.augmentation.jitter", *_SHARE),
     ("data.augmentation.occluders", *_SHARE),
     ("data.augmentation.max_occluders", *_POSITIVE),
+    ("edits.library", *_SHARE),
+    ("edits.difference", *_SHARE),
+    ("edits.perturbation", *_SHARE),
     ("progressive.start", *_NOT_NEGATIVE),
     ("progressive.every", *_NOT_NEGATIVE),
     ("validation.every", *_NOT_NEGATIVE),

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sdic.errors import TrainingError
+from sdic.training import packing
 from sdic.training.optimiser import Ema
 from sdic.training.recipe import Recipe
 
@@ -24,10 +25,11 @@ _CHANGEABLE = (
     "losses",
     "optimiser",
     "data",
+    "edits",
     "validation",
     "log",
 )
-_MOMENTS = ("exp_avg", "exp_avg_sq")
+_MOMENTS = ("exp_avg", "exp_avg_sq", "momentum_buffer")
 
 
 def collect(
@@ -38,17 +40,15 @@ def collect(
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Everything that must be kept: tensors, and what is not a tensor.
 
-    Compact state keeps the average in float16 and the optimiser's moments in bfloat16. It rounds
-    the state of the *running* training alike, so that a resumed run still does exactly what this
-    one goes on to do. Without averaging (decay 0) the average equals the weights and is left out.
+    Compact state packs weights and averages (see `packing`) and keeps the optimiser's moments in
+    bfloat16. It rounds the state of the *running* training alike, so that a resumed run still does
+    exactly what this one goes on to do. Without averaging (decay 0) the average equals the weights
+    and is left out.
     """
     tensors: dict[str, Tensor] = {}
     for name, network in networks.items():
         for key, value in network.state_dict().items():
-            tensors[f"networks.{name}.{key}"] = value
-    if ema.decay:
-        for key, value in ema.average.items():
-            tensors[f"ema.{key}"] = _rounded(value, torch.float16) if compact else value
+            tensors |= _weight(f"{name}.{key}", value, ema, compact)
     extra: dict[str, Any] = {}
     for name, optimiser in optimisers.items():
         state = optimiser.state_dict()
@@ -65,6 +65,24 @@ def collect(
     return tensors, {"optimisers": extra}
 
 
+def _weight(key: str, value: Tensor, ema: Ema, compact: bool) -> dict[str, Tensor]:
+    """A weight and its average, under the names that `packing.unpack` knows."""
+    packed = compact and packing.is_packable(value)
+    kept = {f"networks.{key}": value}
+    if packed:
+        kept = {f"{packing.WEIGHT}networks.{key}": packing.pack_weight(value)}
+    if ema.decay and key in ema.average:
+        if packed:
+            difference, scale = packing.pack_difference(ema.average[key], value)
+            kept |= {
+                f"{packing.DIFFERENCE}ema.{key}": difference,
+                f"{packing.SCALE}ema.{key}": scale,
+            }
+        else:
+            kept[f"ema.{key}"] = ema.average[key]
+    return kept
+
+
 def restore(
     tensors: Mapping[str, Tensor],
     extra: Mapping[str, Any],
@@ -77,6 +95,7 @@ def restore(
     Raises:
         TrainingError: the networks have other weights than the checkpoint.
     """
+    tensors = packing.unpack(tensors)
     for name, network in networks.items():
         own = {k: v.shape for k, v in network.state_dict().items()}
         saved = _under(tensors, f"networks.{name}.")

@@ -19,17 +19,31 @@ class Batch:
         latents: [N,512], the true w of a generated image; zeros for a photo.
         known: [N] bool, whether the row of `latents` is the truth.
         seed: seed of everything else that a task wants to draw in this step.
+        edit: [N,S,512], an edit of each image as a step of its w+; None where there are none.
+        edited: [N,3,H,W] in [-1,1], the true images after the edit where `known`; None where there
+            are no edits.
     """
 
     images: Tensor
     latents: Tensor
     known: Tensor
     seed: int
+    edit: Tensor | None = None
+    edited: Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device."""
+
+        def moved(value: Tensor | None) -> Tensor | None:
+            return None if value is None else value.to(device)
+
         return Batch(
-            self.images.to(device), self.latents.to(device), self.known.to(device), self.seed
+            self.images.to(device),
+            self.latents.to(device),
+            self.known.to(device),
+            self.seed,
+            moved(self.edit),
+            moved(self.edited),
         )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
@@ -72,13 +74,26 @@ class CompensationTask:
         """Both passes over the images: R0, the codes and features before and after, and R."""
         with torch.no_grad():
             latents = self.encoder(images).float()
-            features = self.generator.to_features(latents).float()
-            initial = self.generator.from_features(features, latents, self.size)
-            initial = initial.float().clamp(-1, 1)
-        discrepancy = self.networks["dipn"](images, initial)
-        new_features, new_latents = self.networks["dicn"](discrepancy, features, latents)
-        result = self.generator.from_features(new_features, new_latents, self.size).float()
-        pair = Compensation(
-            latents, new_latents, features, new_features, images - initial, discrepancy
-        )
-        return initial, pair, result
+        initial, pair = compensate(self.generator, self.networks, images, latents, self.size)
+        result = self.generator.from_features(pair.new_features, pair.new_latents, self.size)
+        return initial, pair, result.float()
+
+
+def compensate(
+    generator: Generator,
+    networks: Mapping[str, nn.Module],
+    images: Tensor,
+    latents: Tensor,
+    size: int,
+) -> tuple[Tensor, Compensation]:
+    """R0 [N,3,size,size] of codes w+ [N,S,512], and the codes and features before and after.
+
+    As `SDIC.compensate`, in training: the networks "dipn" and "dicn" alone get gradients.
+    """
+    with torch.no_grad():
+        features = generator.to_features(latents).float()
+        initial = generator.from_features(features, latents, size).float().clamp(-1, 1)
+    discrepancy = networks["dipn"](images, initial)
+    new_features, new_latents = networks["dicn"](discrepancy, features, latents)
+    pair = Compensation(latents, new_latents, features, new_features, images - initial, discrepancy)
+    return initial, pair

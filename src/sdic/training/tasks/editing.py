@@ -1,0 +1,136 @@
+"""Training SDIC for its edits: DIPN, DICN and the transfer together, behind a frozen encoder.
+
+Photos teach fidelity: their reconstruction is judged as in `compensation`. Generated images teach
+edits: their edited result is judged against the true image after the edit, so the compensation
+learns a form that can be carried over, and the transfer learns to carry it.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from sdic.errors import TrainingError
+from sdic.generators.base import Generator
+from sdic.losses import Compensation, JointLoss
+from sdic.training.data import seeded
+from sdic.training.edited_pairs import EditSampler, random_latents
+from sdic.training.recipe import Losses
+from sdic.training.task import Batch, Phase
+from sdic.training.tasks.common import check_losses, judge, psnr
+from sdic.training.tasks.compensation import LOSSES, compensate
+
+
+class EditingTask:
+    """DIPN, DICN and a transfer (`methods.transfer`) trained together; obeys `Task`.
+
+    Args:
+        generator: frozen.
+        encoder: images [N,3,H,W] to w+ [N,S,512], frozen.
+        networks: "dipn", "dicn" and "transfer".
+        weights: of the losses of `tasks.compensation`.
+        joint: the joint loss of the same weights.
+        sampler: draws the edits of a validation, where no truth is known.
+        perturbation: of the codes of generated images, see `recipe.Edits`.
+        size: side of the images.
+    """
+
+    skips_parameters = True  # a batch of photos alone leaves the transfer out
+
+    def __init__(
+        self,
+        generator: Generator,
+        encoder: nn.Module,
+        networks: dict[str, nn.Module],
+        weights: Losses,
+        joint: JointLoss,
+        sampler: EditSampler,
+        perturbation: float = 0.0,
+        size: int = 256,
+    ) -> None:
+        check_losses(weights, LOSSES, "editing")
+        self.generator, self.encoder, self.networks = generator, encoder, networks
+        self.joint, self.sampler = joint, sampler
+        self.perturbation, self.size = perturbation, size
+
+    def frozen(self) -> list[nn.Module]:
+        """Generator, encoder and the networks of the losses."""
+        return [self.generator, self.encoder, self.joint]
+
+    def phases(self) -> list[Phase]:
+        """One step for all networks."""
+        return [Phase("editing", ("dipn", "dicn", "transfer"))]
+
+    def step(self, phase: str, batch: Batch, step: int) -> dict[str, Tensor]:
+        """Eq. 9, against the truth after the edit where it is known."""
+        if batch.edit is None or batch.edited is None:
+            raise TrainingError("The task 'editing' trains on EditedPairs.")
+        known = batch.known[:, None, None]
+        edit = torch.where(known, batch.edit, 0.0)
+        _, pair = self._compensate(batch.images, self._codes(batch))
+        result = self._edited(pair, edit, batch.known)
+        truth = torch.where(known[..., None], batch.edited, batch.images)
+        total, terms = self.joint(result, truth, pair)
+        return {"total": total, **terms}
+
+    def sample_grid(self, batch: Batch) -> Tensor:
+        """Rows of image, reconstruction, truth after the edit, the encoder's edit, and the result.
+
+        Photos have no truth; the encoder's reconstruction before the edit takes its place.
+        """
+        latents = self._codes(batch)
+        initial, pair = self._compensate(batch.images, latents)
+        edit, truth = batch.edit, batch.edited
+        if edit is None or truth is None:
+            edit, truth = self._validation_edit(batch.images, latents), initial
+        before = self._image(pair.new_features, pair.new_latents)
+        plain: Tensor = self.generator(latents + edit, self.size).float()
+        return torch.stack((batch.images, before, truth, plain, self._edited(pair, edit)), dim=1)
+
+    def validate(self, images: Tensor) -> dict[str, Tensor]:
+        """Measures of photos before and after an edit.
+
+        `psnr` and the losses are before the edit; `kept` is the part of the encoder's own change
+        of the image that the edited result has (1 is all of it), and `edit_psnr` compares that
+        result with the photo.
+        """
+        latents = self.encoder(images).float()
+        edit = self._validation_edit(images, latents)
+        initial, pair = self._compensate(images, latents)
+        before = self._image(pair.new_features, pair.new_latents)
+        result = self._edited(pair, edit)
+        plain = self.generator(latents + edit, self.size).float()
+        wanted, got = plain - initial, result - before
+        kept = (wanted * got).sum((1, 2, 3)) / wanted.square().sum((1, 2, 3)).clamp_min(1e-8)
+        measures = judge(images, before, self.joint)
+        return measures | {"kept": kept, "edit_psnr": psnr(images, result)}
+
+    def _validation_edit(self, images: Tensor, latents: Tensor) -> Tensor:
+        """An edit [N,S,512] of photos that depends on them alone, so that every look is alike."""
+        return self.sampler.draw(latents, seeded("validation", f"{images.sum().item():.0f}"))
+
+    def _codes(self, batch: Batch) -> Tensor:
+        """The encoder's codes w+ of a batch; those of generated images are perturbed."""
+        with torch.no_grad():
+            latents: Tensor = self.encoder(batch.images).float()
+            random = seeded(batch.seed, "perturbation")
+            share = self.perturbation * torch.rand(len(latents), 1, 1, generator=random)
+            towards = random_latents(self.generator, len(latents), random)
+            return torch.lerp(latents, towards, share.to(latents) * batch.known[:, None, None])
+
+    def _compensate(self, images: Tensor, latents: Tensor) -> tuple[Tensor, Compensation]:
+        return compensate(self.generator, self.networks, images, latents, self.size)
+
+    def _edited(self, pair: Compensation, edit: Tensor, rows: Tensor | None = None) -> Tensor:
+        """Results [N,3,H,W]; only the rows [N] bool are edited, or all of them."""
+        rows = torch.ones(len(edit), dtype=torch.bool, device=edit.device) if rows is None else rows
+        features, latents = pair.new_features.float(), pair.new_latents + edit
+        if rows.any():
+            with torch.no_grad():
+                edited = self.generator.to_features((pair.latents + edit)[rows]).float()
+            carried = self.networks["transfer"](features[rows], pair.features[rows], edited)
+            features = features.index_put((rows.nonzero()[:, 0],), carried.float())
+        return self._image(features, latents)
+
+    def _image(self, features: Tensor, latents: Tensor) -> Tensor:
+        return self.generator.from_features(features, latents, self.size).float()
