@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import sys
 import time
@@ -114,12 +115,20 @@ class SharedData(ToyData):
         return super().batch(index // self.processes, index % self.processes)
 
 
+def record_threads(out: Path) -> None:
+    """Add the names of this process's threads to `threads.txt`, where the system tells them."""
+    names = [file.read_text() for file in Path("/proc/self/task").glob("*/comm")]
+    with (out / "threads.txt").open("a") as file:
+        file.writelines(names)
+
+
 def main(out: str, text: str) -> None:
     """Train and append each step's losses to `losses.jsonl` (the first process does)."""
     torch.set_num_threads(1)
     options = json.loads(text)
     pause, plain = options.pop("pause", 0.0), options.pop("plain", False)
     processes = options.pop("processes", 1)
+    atexit.register(record_threads, Path(out))  # the last handler to run: it was the first
     run = trainer(Path(out), toy_recipe(**options), task=ToyTask(plain), processes=processes)
 
     def record(step: int, losses: dict[str, float]) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import logging
 from typing import Literal
 
 import torch
+import torch.distributed as dist
 from lightning_fabric import Fabric
 from lightning_fabric.strategies.ddp import DDPStrategy
 
@@ -57,4 +60,17 @@ def fabric(
         precision=_PRECISIONS[precision],
     )
     made.launch()
+    if processes > 1:
+        atexit.register(_leave_group)
     return made
+
+
+def _leave_group() -> None:
+    """End the threads between the processes while there is an interpreter to end them in.
+
+    Gloo's threads may hold a tensor of the last exchange a little longer than the exchange takes;
+    one that frees it while the interpreter shuts down aborts the process.
+    """
+    if dist.is_initialized():
+        dist.destroy_process_group()
+    gc.collect()  # the threads end with the last reference to the group
