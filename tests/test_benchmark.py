@@ -21,7 +21,7 @@ from sdic.errors import InputError
 from sdic.evaluation import Benchmark, Judges, Settings, make_probe, tables
 from sdic.evaluation.editing import AttributeJudge, kept_share
 from sdic.evaluation.gallery import error_map
-from sdic.evaluation.plots import Axis, Point, scatter, ticks
+from sdic.evaluation.plots import Axis, Point, label_places, round_factors, scatter, ticks
 from sdic.evaluation.store import key_of, weights_digest
 from sdic.generators.base import Generator
 from sdic.methods.base import Inversion, Inverter
@@ -258,7 +258,7 @@ def test_all_reports_hold_the_protocol_and_the_page_is_self_contained(folder, tm
     # Of 2 images under 2 methods: photo, reconstruction, error map and two edits.
     assert len(sources) == 2 * 2 * 5
     assert all(source.startswith("data:image/webp") for source in sources)
-    assert {"Quality against time", "Fidelity against editability"} <= set(
+    assert {"Quality against time: psnr", "Fidelity against editability: psnr"} <= set(
         re.findall(r"<svg[^>]*><title>([^<]*)", page)
     )
 
@@ -311,6 +311,18 @@ def test_plots_place_points_and_leave_out_what_cannot_be_placed():
     assert "a&lt;b" in plot
     assert scatter("T", Axis("s", logarithmic=True), Axis("q"), points[2:]) == ""
     assert ticks(0.07, 1.0) == [0.2, 0.4, 0.6, 0.8, 1.0]
+    assert round_factors(0.07, 1.2) == pytest.approx([0.1, 0.2, 0.5, 1.0])
+    assert round_factors(0.07, 1200) == pytest.approx([0.1, 1, 10, 100, 1000])
+    assert round_factors(0.36, 0.83) == pytest.approx([0.4, 0.5, 0.6, 0.7, 0.8])
+
+
+def test_labels_of_neighbours_do_not_cover_each_other():
+    points = [(200.0, 100.0), (201.0, 100.0), (202.0, 103.0), (203.0, 100.0), (330.0, 100.0)]
+    places = label_places(points, ["sdic-release"] * 5)
+    assert places[0][1] == pytest.approx(104, abs=1)  # beside its own point
+    for i, (x, y) in enumerate(places):
+        for other_x, other_y in places[:i]:
+            assert abs(x - other_x) >= 60 or abs(y - other_y) >= 12
 
 
 def test_wrong_requests_are_told(folder, tmp_path):

@@ -121,6 +121,52 @@ def test_generated_images_are_judged_after_their_edit() -> None:
         assert any(grad is not None and grad.abs().max() > 0 for grad in grads)
 
 
+CHANGE = {"l2": 1.0, "change": 0.5}
+
+
+def test_edited_photos_teach_the_transfer_alone_to_let_the_change_through() -> None:
+    recipe = tiny.recipe("editing", data={"generator_share": 0.0}, losses=CHANGE)
+    task = editing_task(recipe)
+    batch = data(recipe, task).batch(0)
+    losses = task.step("editing", batch, 0)
+    torch.testing.assert_close(losses["total"], losses["l2"] + 0.5 * losses["change"])
+    gradients = {}
+    for name, loss in (("both", losses["total"]), ("l2", None)):
+        if loss is None:
+            plain = mixed_batch(0.0)[0]
+            loss, task = plain.step("editing", batch, 0)["total"], plain
+        loss.backward()
+        gradients[name] = [[p.grad for p in task.networks[key].parameters()] for key in NETWORKS]
+    for both, alone in zip(gradients["both"][:2], gradients["l2"][:2], strict=True):
+        torch.testing.assert_close(both, alone)
+    assert any(grad is not None and grad.abs().max() > 0 for grad in gradients["both"][2])
+
+
+def test_change_is_what_the_encoder_reads() -> None:
+    recipe = tiny.recipe("editing", data={"generator_share": 0.5}, losses=CHANGE)
+    task = editing_task(recipe)
+    batch = data(recipe, task).batch(0)
+    assert batch.edit is not None
+    with torch.no_grad():
+        losses = task.step("editing", batch, 0)
+        initial, pair = task._compensate(batch.images, task._codes(batch))
+        before = task._image(pair.new_features, pair.new_latents).clamp(-1, 1)[1:]
+        after = task._edited(pair, batch.edit)[1:]
+        plain = task.generator(pair.latents + batch.edit, tiny.SIZE)[1:].clamp(-1, 1)
+        wanted = task.encoder(plain) - task.encoder(initial[1:])
+        got = task.encoder(after) - task.encoder(before)
+    expected = (got - wanted).square().sum() / wanted.square().sum()
+    torch.testing.assert_close(losses["change"], expected, rtol=1e-3, atol=1e-4)
+
+
+def test_a_batch_without_photos_has_no_change_to_judge() -> None:
+    recipe = tiny.recipe("editing", losses=CHANGE)
+    task = editing_task(recipe)
+    losses = task.step("editing", data(recipe, task).batch(0), 0)
+    assert losses["change"] == 0
+    torch.testing.assert_close(losses["total"], losses["l2"])
+
+
 def test_rows_of_a_mixed_batch_do_not_touch_each_other() -> None:
     task, batch = mixed_batch(0.5)
     assert batch.known.tolist() == [True, False]

@@ -71,7 +71,7 @@ def _time_plots(report: Report) -> Iterable[str]:
                 if seconds is not None and quality is not None:
                     points.append(Point(seconds, quality, method, series))
             axis = Axis("seconds an image (median)", logarithmic=True)
-            yield scatter("Quality against time", axis, _metric_axis(report, name), points)
+            yield scatter(f"Quality against time: {name}", axis, _metric_axis(report, name), points)
 
 
 def _editing_plots(report: Report) -> Iterable[str]:
@@ -87,7 +87,9 @@ def _editing_plots(report: Report) -> Iterable[str]:
                 share = sum(kept) / len(kept)
                 points.append(Point(share, results[name]["mean"], method, series))
         axis = Axis(f"share of {REFERENCE}'s attribute change (mean of attributes)")
-        yield scatter("Fidelity against editability", axis, _metric_axis(report, name), points)
+        yield scatter(
+            f"Fidelity against editability: {name}", axis, _metric_axis(report, name), points
+        )
     for attribute in report["protocol"].get("attributes", {}):
         points = []
         for series, (method, edits) in enumerate(report["editing"].items()):

@@ -9,6 +9,9 @@ from html import escape
 
 WIDTH, HEIGHT = 420, 300
 LEFT, RIGHT, TOP, BOTTOM = 58, 90, 30, 44  # margins; labels of points need room on the right
+RADIUS = 4.5  # of a point
+GAP = 8  # between the centre of a point and its label
+CHARACTER, LINE, DESCENT = 5.8, 12, 2  # mean width of a letter of 11 px, height of a line
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 
@@ -76,14 +79,63 @@ def scatter(title: str, x: Axis, y: Axis, points: Sequence[Point]) -> str:
             f'<path class="axis" d="M{LEFT} {place:.1f}h-4"/><text x="{LEFT - 7}" '
             f'y="{place + 4:.1f}" text-anchor="end">{tick:.4g}</text>'
         )
-    for point in drawn:
-        place_x, place_y = to_x(point.x), to_y(point.y)
+    places = [(to_x(point.x), to_y(point.y)) for point in drawn]
+    beside = label_places(places, [point.label for point in drawn])
+    for point, (place_x, place_y), (label_x, label_y) in zip(drawn, places, beside, strict=True):
         parts.append(
-            f'<circle cx="{place_x:.1f}" cy="{place_y:.1f}" r="4.5" '
-            f'fill="{COLOURS[point.series % len(COLOURS)]}"/><text x="{place_x + 8:.1f}" '
-            f'y="{place_y + 4:.1f}">{escape(point.label)}</text>'
+            f'<circle cx="{place_x:.1f}" cy="{place_y:.1f}" r="{RADIUS}" '
+            f'fill="{COLOURS[point.series % len(COLOURS)]}"/><text x="{label_x:.1f}" '
+            f'y="{label_y:.1f}">{escape(point.label)}</text>'
         )
     return "".join([*parts, "</svg>"])
+
+
+def label_places(
+    points: Sequence[tuple[float, float]], labels: Sequence[str]
+) -> list[tuple[float, float]]:
+    """Where each label begins (left end of its base line) so that it covers no other, if it can.
+
+    It stands to the right of its point, else to the left, else as little above or below as is free.
+
+    Args:
+        points: centres, in pixels, y downwards.
+        labels: their texts.
+    """
+    taken = [(x - RADIUS, y - RADIUS, x + RADIUS, y + RADIUS) for x, y in points]
+    places = []
+    for (x, y), label in zip(points, labels, strict=True):
+        width, half = CHARACTER * len(label), LINE / 2
+        shifts = [0.0, *(sign * LINE * n for n in range(1, len(labels) + 1) for sign in (-1, 1))]
+        starts = (x + GAP, x - GAP - width)
+        boxes = [
+            (start, y + shift - half, start + width, y + shift + half)
+            for shift in shifts
+            for start in starts
+            if start >= LEFT and 0 <= y + shift <= HEIGHT - BOTTOM
+        ]
+        free = [box for box in boxes if not any(_overlap(box, other) for other in taken)]
+        box = (free or boxes or [(x + GAP, y - half, x + GAP + width, y + half)])[0]
+        taken.append(box)
+        places.append((box[0], box[3] - DESCENT))
+    return places
+
+
+def _overlap(a: Sequence[float], b: Sequence[float]) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+def round_factors(low: float, high: float, most: int = 6) -> list[float]:
+    """1, 2 and 5 times powers of ten between two positive values, powers alone where many.
+
+    Where fewer than two lie between them, those of `ticks`.
+    """
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for factors in ((1, 2, 5), (1,)):
+        values = [factor * 10.0**power for power in powers for factor in factors]
+        shown = [value for value in values if low <= value <= high]
+        if len(shown) <= most:
+            break
+    return shown if len(shown) > 1 else ticks(low, high, most)
 
 
 def ticks(low: float, high: float, most: int = 6) -> list[float]:
@@ -106,8 +158,11 @@ class _Scale:
         margin = 0.1 * (high - low) or 0.1 * abs(high) or 0.5
         self._axis, self._start, self._end = axis, start, end
         self._low, self._high = low - margin, high + margin
-        shown = ticks(self._low, self._high)
-        self.ticks = [10**tick for tick in shown] if axis.logarithmic else shown
+        self.ticks = (
+            round_factors(10**self._low, 10**self._high)
+            if axis.logarithmic
+            else ticks(self._low, self._high)
+        )
 
     def __call__(self, value: float) -> float:
         share = (self._axis.place(value) - self._low) / (self._high - self._low)

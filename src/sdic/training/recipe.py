@@ -58,6 +58,8 @@ class Losses:
         latents: squared error of the predicted w+ where the true w is known.
         delta: sum over the style rows of the L2 norm of their offset from row 0 (e4e).
         adversarial: non-saturating loss against the latent discriminator (e4e).
+        change: of edited photos, whose truth is not known: the change that the encoder reads in the
+            result against the one that it reads in its own plain edit; identity counts there, too.
     """
 
     l2: float = 1.0
@@ -70,6 +72,7 @@ class Losses:
     latents: float = 0.0
     delta: float = 0.0
     adversarial: float = 0.0
+    change: float = 0.0
 
     def weights(self) -> dict[str, float]:
         """The weights by name, without `edit_norm`, which is none."""

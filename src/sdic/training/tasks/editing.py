@@ -2,7 +2,9 @@
 
 Photos teach fidelity: their reconstruction is judged as in `compensation`. Generated images teach
 edits: their edited result is judged against the true image after the edit, so the compensation
-learns a form that can be carried over, and the transfer learns to carry it.
+learns a form that can be carried over, and the transfer learns to carry it. A photo has no true
+edit, but it should change as its plain edit does, which the encoder can read: the loss `change`
+teaches the transfer that.
 """
 
 from __future__ import annotations
@@ -18,7 +20,10 @@ from sdic.training.edited_pairs import EditSampler, random_latents
 from sdic.training.recipe import Losses
 from sdic.training.task import Batch, Phase
 from sdic.training.tasks.common import check_losses, judge, psnr
-from sdic.training.tasks.compensation import LOSSES, compensate
+from sdic.training.tasks.compensation import LOSSES as PHOTO_LOSSES
+from sdic.training.tasks.compensation import compensate
+
+LOSSES = (*PHOTO_LOSSES, "change")
 
 
 class EditingTask:
@@ -28,7 +33,7 @@ class EditingTask:
         generator: frozen.
         encoder: images [N,3,H,W] to w+ [N,S,512], frozen.
         networks: "dipn", "dicn" and "transfer".
-        weights: of the losses of `tasks.compensation`.
+        weights: of the losses `LOSSES`.
         joint: the joint loss of the same weights.
         sampler: draws the edits of a validation, where no truth is known.
         perturbation: of the codes of generated images, see `recipe.Edits`.
@@ -50,7 +55,7 @@ class EditingTask:
     ) -> None:
         check_losses(weights, LOSSES, "editing")
         self.generator, self.encoder, self.networks = generator, encoder, networks
-        self.joint, self.sampler = joint, sampler
+        self.weights, self.joint, self.sampler = weights, joint, sampler
         self.perturbation, self.size = perturbation, size
 
     def frozen(self) -> list[nn.Module]:
@@ -67,11 +72,14 @@ class EditingTask:
             raise TrainingError("The task 'editing' trains on EditedPairs.")
         known = batch.known[:, None, None]
         edit = torch.where(known, batch.edit, 0.0)
-        _, pair = self._compensate(batch.images, self._codes(batch))
+        initial, pair = self._compensate(batch.images, self._codes(batch))
         result = self._edited(pair, edit, batch.known)
         truth = torch.where(known[..., None], batch.edited, batch.images)
         total, terms = self.joint(result, truth, pair)
-        return {"total": total, **terms}
+        if not self.weights.change:
+            return {"total": total, **terms}
+        extra, change = self._change(batch, pair, initial, result)
+        return {"total": total + extra, **terms, "change": change}
 
     def sample_grid(self, batch: Batch) -> Tensor:
         """Rows of image, reconstruction, truth after the edit, the encoder's edit, and the result.
@@ -131,6 +139,46 @@ class EditingTask:
             carried = self.networks["transfer"](features[rows], pair.features[rows], edited)
             features = features.index_put((rows.nonzero()[:, 0],), carried.float())
         return self._image(features, latents)
+
+    def _change(
+        self, batch: Batch, pair: Compensation, initial: Tensor, result: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """What the edits of a batch's photos cost, weighed, and the loss `change` of them alone.
+
+        The transfer alone learns from it, since the encoder is no judge of fidelity. A batch
+        without photos has losses of 0.
+
+        Args:
+            batch: its edits are those of the photos.
+            pair: of the batch.
+            initial: R0, of `pair`'s codes before compensation.
+            result: of the photos, their reconstruction.
+        """
+        photos = ~batch.known
+        if batch.edit is None or not photos.any():
+            return result.new_zeros(()), result.new_zeros(())
+        edit = batch.edit[photos]
+        with torch.no_grad():
+            latents = pair.latents[photos] + edit
+            edited = self.generator.to_features(latents).float()
+            plain = self._image(edited, latents).clamp(-1, 1)
+            wanted = self._read(plain) - self._read(initial[photos])
+            before = self._read(result[photos].clamp(-1, 1))
+        compensated, base = pair.new_features[photos].detach(), pair.features[photos]
+        carried = self.networks["transfer"](compensated, base, edited).float()
+        after = self._image(carried, pair.new_latents[photos].detach() + edit)
+        change = (self._read(after) - before - wanted).square().sum() / wanted.square().sum()
+        total = self.weights.change * change
+        identity = self.joint.identity
+        if identity is not None:
+            with torch.no_grad():
+                person = identity.embed(batch.images[photos])
+            distance = identity.distance(identity.embed(after), person)
+            total = total + self.weights.identity * distance.mean()
+        return total, change.detach()
+
+    def _read(self, images: Tensor) -> Tensor:
+        return self.encoder(images).float()  # type: ignore[no-any-return]
 
     def _image(self, features: Tensor, latents: Tensor) -> Tensor:
         return self.generator.from_features(features, latents, self.size).float()
