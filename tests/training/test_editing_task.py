@@ -246,6 +246,12 @@ def test_the_recipe_builds_the_task_from_exported_files(
     kept = task.networks["dicn"].state_dict()
     assert all(torch.equal(kept[key], value) for key, value in dicn.state_dict().items())
     assert isinstance(build.build_data(recipe, generator, None, tmp_path), EditedPairs)
+    moved = CompactTransfer(generator.feature_shape[0], 8, 4)
+    for parameter in moved.parameters():
+        torch.nn.init.constant_(parameter, 0.5)
+    files["compensation_weights"] = exported(tmp_path / "t", dipn=dipn, dicn=dicn, transfer=moved)
+    again = build.build_task(tiny.recipe("editing", components=files), generator)
+    assert torch.equal(parameters(again.networks["transfer"]), parameters(moved))
     del files["compensation_weights"]
     fresh = build.build_task(tiny.recipe("editing", components=files), generator)
     assert not torch.equal(parameters(fresh.networks["dicn"]), parameters(dicn))

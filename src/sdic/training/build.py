@@ -133,16 +133,20 @@ def _compensation_task(recipe: Recipe, generator: Generator) -> CompensationTask
 def _editing_task(recipe: Recipe, generator: Generator) -> EditingTask:
     encoder = _trained_encoder(recipe, generator)
     dipn, dicn = _compensation(recipe, generator)
-    if recipe.components.compensation_weights:
-        for name, network in (("dipn", dipn), ("dicn", dicn)):
-            _load_exported(network, name, recipe.components.compensation_weights)
     options = recipe.components.options.get("transfer", {})
     channels = generator.feature_shape[0]
     transfer = _call("transfer", CompactTransfer, (channels,), options)
+    networks = {"dipn": dipn, "dicn": dicn, "transfer": transfer}
+    source = recipe.components.compensation_weights
+    if source:
+        parts = _read_exported(source)
+        for name, network in networks.items():
+            if name != "transfer" or name in parts:  # a first part of the training has none
+                _load_part(network, name, parts, source)
     return EditingTask(
         generator,
         encoder,
-        {"dipn": dipn, "dicn": dicn, "transfer": transfer},
+        networks,
         recipe.losses,
         _joint(recipe),
         _edit_sampler(recipe, generator),
@@ -222,22 +226,31 @@ def _needed(network: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tens
 
 def _load_exported(network: nn.Module, name: str, source: str) -> None:
     """Load one network of a file that `sdic train export` made, or of a weight by its name."""
+    _load_part(network, name, _read_exported(source), source)
+
+
+def _read_exported(source: str) -> dict[str, dict[str, Tensor]]:
+    """The networks of such a file, each as its tensors by name."""
     path = Path(source)
     if not path.exists() and source in weights.names():
         path = weights.path(source)
+    parts: dict[str, dict[str, Tensor]] = {}
     try:
         with safe_open(path, "pt") as file:
-            prefix = f"{name}."
-            tensors = {
-                key[len(prefix) :]: file.get_tensor(key)
-                for key in file.keys()  # noqa: SIM118 - the file is no mapping
-                if key.startswith(prefix)
-            }
+            for key in file.keys():  # noqa: SIM118 - the file is no mapping
+                name, _, rest = key.partition(".")
+                parts.setdefault(name, {})[rest] = file.get_tensor(key)
     except (OSError, SafetensorError) as error:
         raise TrainingError(
             f"The weights {path} cannot be read ({error}); give a file of `sdic train export`."
         ) from error
-    own = network.state_dict()
+    return parts
+
+
+def _load_part(
+    network: nn.Module, name: str, parts: Mapping[str, Mapping[str, Tensor]], source: str
+) -> None:
+    own, tensors = network.state_dict(), parts.get(name, {})
     wrong = [
         key
         for key in own.keys() | tensors.keys()
@@ -245,7 +258,7 @@ def _load_exported(network: nn.Module, name: str, source: str) -> None:
     ]
     if wrong:
         raise TrainingError(
-            f"The weights {path} are not of this {name}: {len(wrong)} tensors differ, for example "
-            f"'{min(wrong)}'. Give the file of a run with the same components."
+            f"The weights {source} are not of this {name}: {len(wrong)} tensors differ, for "
+            f"example '{min(wrong)}'. Give the file of a run with the same components."
         )
     network.load_state_dict(tensors)

@@ -28,7 +28,8 @@ class Components:
         encoder: "compact" or "e4e".
         encoder_weights: file that `sdic train export` made of an encoder's run, or a name of
             `sdic weights list`.
-        compensation_weights: the same of a run of DIPN and DICN, where the task "editing" starts.
+        compensation_weights: the same of DIPN and DICN, where the task "editing" starts; of the
+            transfer too, if it is in the file.
         dipn: "compact", "paper" or "published".
         dicn: "compact", "paper" or "published".
         options: constructor arguments, e.g. `options.dipn.channels = 128`.
