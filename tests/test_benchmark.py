@@ -14,9 +14,10 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner
 
+from fakes import FakeInverter
 from sdic import evaluation, metrics
 from sdic.cli import benchmark as command
-from sdic.editing.direction import Direction
+from sdic.editing.direction import Direction, Edit
 from sdic.errors import InputError
 from sdic.evaluation import Benchmark, Judges, Settings, make_probe, tables
 from sdic.evaluation.editing import AttributeJudge, kept_share
@@ -24,8 +25,11 @@ from sdic.evaluation.gallery import error_map
 from sdic.evaluation.plots import Axis, Point, label_places, round_factors, scatter, ticks
 from sdic.evaluation.store import key_of, weights_digest
 from sdic.generators.base import Generator
+from sdic.losses import LossWeights
 from sdic.methods.base import Inversion, Inverter
+from sdic.methods.optimisation import PRESETS, Optimisation
 from sdic.metrics import Metric
+from tiny import tiny_generator
 
 NAMES = ["a.png", "b.png", "c.png"]
 BRIGHTER = torch.eye(512)[0]
@@ -356,6 +360,24 @@ def test_options(tmp_path, monkeypatch):
         ("smile=-2", "happiness"),
     ]
     assert [p.label for p in evaluation.probes_of_range([direction])] == ["smile=-3"]
+
+
+def test_a_refined_method_comes_closer_and_edits_by_the_methods_own_rule():
+    inverter = FakeInverter(tiny_generator())
+    inverter.release = 0.3
+    images = 0.5 * torch.tanh(torch.randn(1, 3, 1, 1, generator=torch.manual_seed(4)))
+    images = images.expand(1, 3, 256, 256).contiguous()
+    settings = replace(PRESETS["optimisation-f"], weights=LossWeights(1.0, 0.0, 0.0, 0.0, 0.0))
+    refined = evaluation.Refined(inverter, Optimisation(inverter.generator, settings), 15)
+    before, after = inverter.invert(images), refined.invert(images)
+    errors = [(v.reconstruction - images).square().mean() for v in (before, after)]
+    assert errors[1] < 0.8 * errors[0]
+    assert after.metadata["refined_steps"] == "15"
+    edit = Edit.of(Direction("age", BRIGHTER, "mobile"), 2.0)
+    torch.testing.assert_close(
+        refined.synthesize(after, edit, 256), inverter.synthesize(after, edit, 256)
+    )
+    assert (refined.release, refined.networks) == (0.3, inverter.networks)
 
 
 def test_command(folder, tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """Inversion by gradient descent, on a tiny generator whose images can be reached."""
 
+import copy
 from dataclasses import replace
 from itertools import pairwise
 
@@ -8,6 +9,7 @@ import torch
 
 from sdic.editing.direction import Direction, Edit
 from sdic.errors import InputError
+from sdic.generators.mobile_fused import fuse, to_bfloat16
 from sdic.losses import LossWeights
 from sdic.methods.base import Inversion
 from sdic.methods.descent import Group, descend, schedule
@@ -69,6 +71,18 @@ def test_each_space_comes_closer_than_the_one_before(generator, images):
         errors.append(error(Optimisation(generator, settings).invert(images), images).mean())
     for before, after in pairwise(errors):
         assert after < 0.9 * before
+
+
+def test_a_guide_in_bf16_leads_to_the_same_place(generator, images):
+    settings = replace(QUICK, latent_steps=30, feature_steps=20)
+    errors = []
+    for guide in (generator, to_bfloat16(fuse(copy.deepcopy(generator)))):
+        method = Optimisation(generator, settings)
+        method.guide = guide
+        inversion = method.invert(images)
+        assert inversion.features.dtype == inversion.latents.dtype == torch.float32
+        errors.append(error(inversion, images).mean().item())
+    assert errors[1] == pytest.approx(errors[0], rel=0.1)
 
 
 def test_same_seed_same_result(generator, images):

@@ -15,7 +15,13 @@ from sdic.errors import InputError
 from sdic.generators.mobile import MobileStyleGAN
 from sdic.runtime import openvino
 from sdic.runtime.allocator import tune_allocator
-from sdic.runtime.backends import BACKENDS, accelerate, accelerate_network, resolve_device
+from sdic.runtime.backends import (
+    BACKENDS,
+    accelerate,
+    accelerate_network,
+    differentiable,
+    resolve_device,
+)
 from sdic.runtime.delegating import CompiledGenerator, DelegatingGenerator, original
 from tiny import tiny_generator
 
@@ -238,6 +244,20 @@ def test_the_choice_of_a_backend(network, monkeypatch):
 
 
 @needs_openvino
+def test_a_descent_follows_the_plain_generator_or_one_in_bf16(network, w_plus):
+    assert differentiable(network) is network
+    assert differentiable(openvino.OpenVINOGenerator(network)) is network
+    before = network(w_plus, 64)
+    guide = differentiable(openvino.OpenVINOGenerator(network, "bf16"))
+    latents = w_plus.clone().requires_grad_()
+    images = guide(latents, 64)
+    assert images.dtype == torch.bfloat16
+    assert (images.float() - before).abs().mean() < 0.02
+    images.float().square().mean().backward()
+    assert latents.grad is not None
+    assert torch.equal(network(w_plus, 64), before)  # the generator itself stays as it is
+
+
 def test_auto_is_openvino_for_the_mobile_generator_on_a_cpu(network):
     assert isinstance(accelerate(network), openvino.OpenVINOGenerator)
 

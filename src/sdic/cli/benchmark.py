@@ -165,7 +165,7 @@ def _creator(
         inverter = methods.create(name, generator, checkpoint=file, backend=backend, device=device)
         if not steps:
             return inverter
-        return evaluation.Refined(inverter, steps, perceptual.create().to(device))
+        return evaluation.Refined(inverter, methods.refiner(inverter.generator), steps)
 
     return create
 

@@ -7,10 +7,8 @@ import re
 from torch import Tensor, nn
 
 from sdic.editing.direction import Edit
-from sdic.losses import perceptual
 from sdic.methods.base import Inversion, Inverter, Progress
 from sdic.methods.optimisation import Optimisation
-from sdic.runtime.delegating import original
 
 _SPEC = re.compile(r"(?P<name>.+)\+(?P<steps>\d+)")
 
@@ -20,24 +18,20 @@ class Refined(Inverter):
 
     Args:
         inverter: the method.
+        optimisation: refines its inversions, see `methods.refiner`.
         steps: of descent.
-        network: the perceptual loss.
     """
 
     name = "refined"
 
-    def __init__(
-        self, inverter: Inverter, steps: int, network: perceptual.PerceptualLoss | None
-    ) -> None:
+    def __init__(self, inverter: Inverter, optimisation: Optimisation, steps: int) -> None:
         super().__init__(inverter.generator)
-        self.inverter = inverter
-        self.steps = steps
+        self.inverter, self.optimisation, self.steps = inverter, optimisation, steps
         self.transfer, self.release, self.gains = (
             inverter.transfer,
             inverter.release,
             inverter.gains,
         )
-        self._optimisation = Optimisation(original(inverter.generator), perceptual=network)
 
     @property
     def networks(self) -> dict[str, nn.Module]:
@@ -51,7 +45,7 @@ class Refined(Inverter):
             InputError: the images have another shape or range.
         """
         inversion = self.inverter.invert(images)
-        return self._optimisation.refine(inversion, images, self.steps, progress)
+        return self.optimisation.refine(inversion, images, self.steps, progress)
 
     def synthesize(
         self, inversion: Inversion, edit: Edit | None = None, size: int | None = None

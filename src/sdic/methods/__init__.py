@@ -18,7 +18,12 @@ from sdic.methods.published import load_published
 from sdic.methods.storage import load_inversion, save_inversion
 from sdic.methods.trained import load_e4e, load_sdic
 from sdic.methods.transfer import Addition
-from sdic.runtime.backends import accelerate, accelerate_network, resolve_backend
+from sdic.runtime.backends import (
+    accelerate,
+    accelerate_network,
+    differentiable,
+    resolve_backend,
+)
 from sdic.runtime.delegating import original
 
 __all__ = [
@@ -74,7 +79,9 @@ def _perceptual(generator: Generator) -> perceptual.PerceptualLoss:
 
 def refiner(generator: Generator) -> Optimisation:
     """Optimisation of F and w+ that goes on from any method's inversion (`Optimisation.refine`)."""
-    return Optimisation(original(generator), perceptual=_perceptual(generator))
+    inverter = Optimisation(original(generator), perceptual=_perceptual(generator))
+    inverter.guide = differentiable(generator)
+    return inverter
 
 
 def _optimise(space: str) -> Callable[[Generator], Inverter]:
@@ -160,7 +167,10 @@ def create(
             generator = generators.create(generator, checkpoint)
         backend = resolve_backend(generator, backend, device)
         inverter = method.make(generator.to(device))
-    if not method.optimises:
-        inverter.generator = accelerate(inverter.generator, backend, device)
+    accelerated = accelerate(inverter.generator, backend, device)
+    if isinstance(inverter, (Optimisation, PTI)):
+        inverter.guide = differentiable(accelerated)
+    else:
+        inverter.generator = accelerated
     inverter.replace_networks(lambda network: accelerate_network(network, backend, device))
     return inverter

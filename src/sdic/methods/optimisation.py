@@ -89,6 +89,10 @@ class Optimisation(Inverter):
         settings: see there; `PRESETS` has one for each space.
         perceptual: network of the perceptual term; None leaves the term out.
         identity: network of the identity term; None leaves the term out.
+
+    Attributes:
+        guide: whose gradients are followed, where an inversion has no weights of its own; the
+            generator itself, unless it is replaced by a faster one (`runtime.differentiable`).
     """
 
     name = "optimisation"
@@ -101,6 +105,7 @@ class Optimisation(Inverter):
         identity: IdentityLoss | None = None,
     ) -> None:
         super().__init__(generator)
+        self.guide = generator
         self.settings = settings
         self.loss = JointLoss(settings.weights, perceptual, identity)
 
@@ -116,7 +121,7 @@ class Optimisation(Inverter):
         steps = _Steps(settings.latent_steps, progress)
         if settings.space == "f":
             steps.total += settings.feature_steps
-        latents = project(self.generator, self.loss, target, settings, report=steps.report)
+        latents = project(self.guide, self.loss, target, settings, report=steps.report)
         inversion = Inversion(self.name, self.generator.name, latents, latents, None, images)
         if settings.space == "f":
             steps.done = settings.latent_steps
@@ -174,7 +179,10 @@ class Optimisation(Inverter):
         latents = start.latents.detach().clone().requires_grad_()
 
         def evaluate(t: float) -> tuple[Tensor, Tensor]:
-            results = self._from_features(features, latents, weights, INVERSION_SIZE)
+            if weights:
+                results = self._from_features(features, latents, weights, INVERSION_SIZE)
+            else:
+                results = self.guide.from_features(features, latents, INVERSION_SIZE)
             pair = Compensation(start.base_latents, latents, base, features)
             terms = self.loss.reconstruction(results, target)
             good = terms["l2"].detach() < _limit(settings.stop_psnr)

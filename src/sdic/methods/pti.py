@@ -97,6 +97,10 @@ class PTI(Inverter):
         settings: see there.
         perceptual: network of the perceptual term; None leaves the term out.
         identity: network of the identity term; None leaves the term out.
+
+    Attributes:
+        guide: whose gradients the search for the pivot follows, see `Optimisation`; tuning needs
+            those of the generator itself.
     """
 
     name = "pti"
@@ -109,6 +113,7 @@ class PTI(Inverter):
         identity: IdentityLoss | None = None,
     ) -> None:
         super().__init__(generator)
+        self.guide = generator
         self.settings = settings
         self.loss = JointLoss(settings.weights, perceptual, identity)
 
@@ -136,7 +141,8 @@ class PTI(Inverter):
                 progress(step, total, loss)
 
         target = self.loss.target(images)
-        pivot = project(self.generator, self.loss, target, search, noises, report)
+        guide = self.generator if noises else self.guide
+        pivot = project(guide, self.loss, target, search, noises, report)
         return self._tune(pivot, target, noises, settings.pivot_steps, progress)
 
     def tune(self, pivot: Tensor, images: Tensor, progress: Progress | None = None) -> Inversion:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import nn
 
 from sdic.errors import InputError
 from sdic.generators.base import Generator
 from sdic.generators.mobile import MobileStyleGAN
+from sdic.generators.mobile_fused import fuse, to_bfloat16
 from sdic.runtime import openvino
-from sdic.runtime.delegating import CompiledGenerator
+from sdic.runtime.delegating import CompiledGenerator, original
 
 BACKENDS = ("auto", "eager", "compiled", "openvino", "openvino-bf16")
 _PRECISIONS = {"openvino": "f32", "openvino-bf16": "bf16"}
@@ -60,6 +63,20 @@ def accelerate(generator: Generator, backend: str = "auto", device: str = "cpu")
     if backend == "compiled":
         return CompiledGenerator(generator)
     return generator
+
+
+def differentiable(generator: Generator) -> Generator:
+    """The generator whose gradients a descent follows.
+
+    That is the PyTorch generator behind an accelerated one; behind one in bf16 it is a copy of the
+    mobile generator in bf16 with merged convolutions, which takes two thirds of the time on CPUs
+    with bf16 units.
+    """
+    plain = original(generator)
+    in_bf16 = isinstance(generator, openvino.OpenVINOGenerator) and generator.precision == "bf16"
+    if in_bf16 and isinstance(plain, MobileStyleGAN):
+        return to_bfloat16(fuse(copy.deepcopy(plain)))
+    return plain
 
 
 def accelerate_network(network: nn.Module, backend: str, device: str = "cpu") -> nn.Module:

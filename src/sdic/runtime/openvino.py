@@ -127,6 +127,7 @@ class OpenVINOGenerator(DelegatingGenerator):
         self, generator: Generator, precision: str = "f32", threads: int | None = None
     ) -> None:
         super().__init__(generator)
+        self.precision = precision
         self._graphs = Graphs(generator, precision, threads)
 
     @torch.no_grad()
