@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from sdic.training.recipe import Recipe, load
 from sdic.training.task import Batch
 from sdic.training.tasks import EditingTask
 from sdic.training.tasks.common import psnr
+from sdic.training.tasks.editing import NOTHING
 
 from . import tiny
 
@@ -150,13 +152,21 @@ def test_change_is_what_the_encoder_reads() -> None:
     with torch.no_grad():
         losses = task.step("editing", batch, 0)
         initial, pair = task._compensate(batch.images, task._codes(batch))
-        before = task._image(pair.new_features, pair.new_latents).clamp(-1, 1)[1:]
+        before = task._image(pair.new_features, pair.new_latents)[1:]
         after = task._edited(pair, batch.edit)[1:]
         plain = task.generator(pair.latents + batch.edit, tiny.SIZE)[1:].clamp(-1, 1)
         wanted = task.encoder(plain) - task.encoder(initial[1:])
         got = task.encoder(after) - task.encoder(before)
-    expected = (got - wanted).square().sum() / wanted.square().sum()
+    expected = (got - wanted).square().sum() / (wanted.square().sum() + NOTHING)
     torch.testing.assert_close(losses["change"], expected, rtol=1e-3, atol=1e-4)
+
+
+def test_an_edit_that_changes_nothing_has_a_finite_loss() -> None:
+    recipe = tiny.recipe("editing", data={"generator_share": 0.0}, losses=CHANGE)
+    task = editing_task(recipe)
+    batch = data(recipe, task).batch(0)
+    batch = replace(batch, edit=torch.zeros_like(torch.as_tensor(batch.edit)))
+    assert float(task.step("editing", batch, 0)["change"]) < 1e-3
 
 
 def test_a_batch_without_photos_has_no_change_to_judge() -> None:

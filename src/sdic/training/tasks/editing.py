@@ -24,6 +24,7 @@ from sdic.training.tasks.compensation import LOSSES as PHOTO_LOSSES
 from sdic.training.tasks.compensation import compensate
 
 LOSSES = (*PHOTO_LOSSES, "change")
+NOTHING = 1.0  # squared distance in w+ that the encoder reads into images which hardly differ
 
 
 class EditingTask:
@@ -163,11 +164,12 @@ class EditingTask:
             edited = self.generator.to_features(latents).float()
             plain = self._image(edited, latents).clamp(-1, 1)
             wanted = self._read(plain) - self._read(initial[photos])
-            before = self._read(result[photos].clamp(-1, 1))
+            before = self._read(result[photos])
         compensated, base = pair.new_features[photos].detach(), pair.features[photos]
         carried = self.networks["transfer"](compensated, base, edited).float()
         after = self._image(carried, pair.new_latents[photos].detach() + edit)
-        change = (self._read(after) - before - wanted).square().sum() / wanted.square().sum()
+        missed = (self._read(after) - before - wanted).square().sum()
+        change = missed / (wanted.square().sum() + NOTHING)
         total = self.weights.change * change
         identity = self.joint.identity
         if identity is not None:
