@@ -1,9 +1,11 @@
 """What each direction changes, and what it costs in identity, by networks that judge.
 
     python -P benchmarks/directions.py --out FOLDER [--file FILE] [--samples 40] [--seeds 1]
+    python -P benchmarks/directions.py --out FOLDER --faces DIR
 
-Samples are rendered at 256x256 by the fused generator in bfloat16 and kept as numbers in FOLDER,
-one file for each sample, so that a run that was stopped goes on where it was. The table at the end
+Samples are rendered at 256x256 by the fused generator in bfloat16; aligned photos are inverted and
+edited by the default method, with OpenVINO in bfloat16. Both are kept as numbers in FOLDER,
+one file for each, so that a run that was stopped goes on where it was. The table at the end
 has, for each direction: slope of its own attribute by least squares through 0 with its standard
 error over the samples, changes of all attributes (log-odds for expressions and gender), the
 distance between descriptors of dlib before and after the edit, and the strengths at which that
@@ -14,17 +16,18 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sdic import generators, recognition
+from sdic import generators, images, methods, recognition
 from sdic.editing import library
-from sdic.editing.direction import Direction
+from sdic.editing.direction import Direction, Edit
 from sdic.editing.samples import SIZE
+from sdic.evaluation.benchmark import load_face
 from sdic.generators.mobile_fused import fuse, to_bfloat16
 
 ATTRIBUTES = (
@@ -41,25 +44,54 @@ ATTRIBUTES = (
 ATTRIBUTE_OF = {"smile": "happiness"}
 IDENTITY = "identity"
 SAME_PERSON_LIMIT = 0.6  # distance below which dlib calls two faces one person
-BATCH = 4
+NO_EDIT = Edit(())
+
+Render = Callable[[Edit], Tensor]  # an edit to the edited image [1,3,256,256]
 
 
-def measure_sample(
-    generator: generators.Generator,
-    latents: Tensor,
+def samples(count: int, seeds: Sequence[int], truncation: float) -> Iterator[tuple[str, Render]]:
+    """Generated faces by name."""
+    generator = generators.create("mobile")
+    drawn = {
+        f"{seed}-{number:04d}": generator.broadcast(w[None])
+        for seed in seeds
+        for number, w in enumerate(generator.sample(count, seed, truncation))
+    }
+    fused = to_bfloat16(fuse(generator))
+    for name, latents in drawn.items():
+        yield name, lambda edit, latents=latents: fused(edit.apply(latents), SIZE)
+
+
+def photos(folder: Path) -> Iterator[tuple[str, Render]]:
+    """The aligned photos of a folder by name, inverted when their first image is asked for."""
+    inverter = methods.create(backend="openvino-bf16")
+    for path in images.list_images([folder]):
+        inverted: list[methods.Inversion] = []
+
+        def render(
+            edit: Edit, path: Path = path, inverted: list[methods.Inversion] = inverted
+        ) -> Tensor:
+            if not inverted:
+                inverted.append(inverter.invert(load_face(path)))
+            return inverter.synthesize(inverted[0], edit, SIZE)
+
+        yield path.stem, render
+
+
+def measure(
+    render: Render,
     directions: Mapping[str, Direction],
     strengths: Sequence[float],
     scorers: Mapping[str, recognition.AttributeScorer],
     recogniser: recognition.Recogniser,
 ) -> dict[str, list[list[float]]]:
     """For each score: a row for each direction with the value at 0 and at each strength."""
-    edited = [latents]
+    edits = [NO_EDIT]
     for direction in directions.values():
-        edited += [direction.apply(latents, strength) for strength in strengths]
-    parts = torch.cat(edited).split(BATCH)
-    images = torch.cat([generator(part, SIZE).float().clamp(-1, 1) for part in parts])
-    scores = {name: scorer.margin(images) for name, scorer in scorers.items()}
-    scores[IDENTITY] = recogniser.compare(images[:1].expand_as(images), images)
+        edits += [Edit.of(direction, strength) for strength in strengths]
+    made = torch.cat([render(edit).float().clamp(-1, 1) for edit in edits])
+    scores = {name: scorer.margin(made) for name, scorer in scorers.items()}
+    scores[IDENTITY] = recogniser.compare(made[:1].expand_as(made), made)
     count = len(strengths)
     rows = [[0, *range(1 + row * count, 1 + (row + 1) * count)] for row in range(len(directions))]
     return {name: values[torch.tensor(rows)].tolist() for name, values in scores.items()}
@@ -121,6 +153,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--samples", type=int, default=40)
     parser.add_argument("--seeds", default="1", help="each gives that many samples")
+    parser.add_argument("--faces", type=Path, help="a folder of aligned photos, for samples")
     parser.add_argument("--truncation", type=float, default=0.7)
     parser.add_argument("--strengths", default="-4,-2,2,4")
     options = parser.parse_args()
@@ -130,31 +163,23 @@ def main() -> None:
         directions = {name: directions[name] for name in options.only.split(",")}
     strengths = [float(text) for text in options.strengths.split(",")]
     options.out.mkdir(parents=True, exist_ok=True)
-    generator = generators.create("mobile")
-    latents = {
-        f"{seed}-{number:04d}": w
-        for seed in map(int, options.seeds.split(","))
-        for number, w in enumerate(generator.sample(options.samples, seed, options.truncation))
-    }
-    generator = to_bfloat16(fuse(generator))
+    seeds = [int(seed) for seed in options.seeds.split(",")]
+    subjects = (
+        photos(options.faces)
+        if options.faces
+        else samples(options.samples, seeds, options.truncation)
+    )
     scorers = recognition.create_scorers(ATTRIBUTES, "judging")
     recogniser = recognition.create("dlib")
-    samples = []
-    for name, w in latents.items():
+    done = []
+    for name, render in subjects:
         path = options.out / f"{name}.json"
         if not path.is_file():
             with torch.inference_mode():
-                measured = measure_sample(
-                    generator,
-                    generator.broadcast(w[None]),
-                    directions,
-                    strengths,
-                    scorers,
-                    recogniser,
-                )
+                measured = measure(render, directions, strengths, scorers, recogniser)
             path.write_text(json.dumps(measured))
-        samples.append(json.loads(path.read_text()))
-        table = summarise(samples, list(directions), strengths, recogniser.different_people)
+        done.append(json.loads(path.read_text()))
+        table = summarise(done, list(directions), strengths, recogniser.different_people)
         (options.out / "table.json").write_text(json.dumps(table, indent=1))
     print(json.dumps(table, indent=1))
 

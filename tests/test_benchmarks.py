@@ -1,5 +1,6 @@
 """The benchmark scripts run; how fast is not a matter of tests."""
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -7,6 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+
+from sdic.editing.direction import Direction
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -41,3 +45,42 @@ def test_inversion(run):
     assert list(parts)[-2:] == ["invert", "edit"]
     assert all(part["ms"] > 0 and part["mib"] > 50 for part in parts.values())
     assert text.count("\n| ") >= 9
+
+
+def test_directions_are_judged_by_their_change_and_their_distance():
+    """A face is one number here: its brightness, which `age` raises by 0.1 for each strength."""
+    spec = importlib.util.spec_from_file_location("directions", BENCHMARKS / "directions.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    direction = Direction("age", torch.eye(512)[0], "mobile")
+    strengths = [-2.0, 1.0, 4.0]
+
+    def render(edit, start):
+        latents = edit.apply(torch.full((1, 2, 512), start))
+        return (0.1 * latents[:, :1, :1, None]).expand(1, 3, 8, 8)
+
+    class Brightness:
+        def margin(self, pictures):
+            return pictures.mean((1, 2, 3)) * 100
+
+    class Recogniser:
+        def compare(self, first, second):
+            return (first - second).abs().mean((1, 2, 3)) * 2
+
+    done = [
+        script.measure(
+            lambda edit, start=start: render(edit, start),
+            {"age": direction},
+            strengths,
+            {"age": Brightness()},
+            Recogniser(),
+        )
+        for start in (0.0, 1.0)
+    ]
+    (row,) = script.summarise(done, ["age"], strengths, different_people=0.83)
+    assert row["slope"] == pytest.approx(10)
+    assert row["right way"] == 1
+    assert row["samples"] == 2
+    assert row["limit at +"] == pytest.approx(3)
+    assert row["limit at -"] is None
+    assert row["other person at +"] is None

@@ -135,7 +135,7 @@ def make_probes(edits: str, editing: bool, generator: str) -> list[Probe]:
         probes += evaluation.probes_of_range(chosen)
     for text in filter(None, map(str.strip, edits.split(","))):
         # One by one, since a direction may come with several strengths.
-        for name, strength in options.parse_strengths([text]).items():
+        for name, strength in options.parse_strengths([text], generator).items():
             probes.append(evaluation.make_probe(library.get(name, generator), strength))
     return probes
 
