@@ -5,7 +5,7 @@ import torch
 from sdic.editing import library, scorers
 from sdic.editing.direction import Direction
 from sdic.editing.interfacegan import condition, fit_direction
-from sdic.editing.samples import SampleSet
+from sdic.editing.samples import Condition, SampleSet
 from sdic.errors import InputError
 from tiny import tiny_generator
 
@@ -155,17 +155,47 @@ def test_command_fits_and_conditions(generator, tmp_path, monkeypatch):
     monkeypatch.setattr(cli, "_generator", lambda name, checkpoint, device: generator)
     out = tmp_path / "fitted.safetensors"
     common = ["--out", out, "--samples", 20, "--fraction", 0.4, "--cache", tmp_path / "cache"]
+    some = tmp_path / "some.safetensors"
+    warmth = SampleSet(generator, tmp_path / "cache").scores("warmth", scorers.warmth, 20)
+    warm = round(float(warmth.sort().values[9:11].mean()), 4)  # between the tenth and the next
     for arguments in (
         ["fit", "brightness", *common],
         ["fit", "warmth", *common, "--without", f"{out}:brightness"],
+        [
+            "fit",
+            "brightness",
+            *common,
+            "--where",
+            f"warmth>{warm}",
+            "--where",
+            "brightness<2",
+            "--out",
+            some,
+        ],
     ):
         result = CliRunner().invoke(cli.directions_app, [str(a) for a in arguments])
         assert result.exit_code == 0, result.output
     fitted = library.load_directions(out)
     assert list(fitted) == ["brightness", "warmth"]
+    of_some = library.load_directions(some)["brightness"]
+    assert f"the 10 of them where warmth>{warm} and brightness<2" in of_some.source
     assert "held-out" in fitted["warmth"].notes["accuracy"]
     cosine = fitted["warmth"].vector @ fitted["brightness"].vector
     assert float(cosine) == pytest.approx(0, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("a>1", [False, False, True]), ("a<1", [True, False, False]), ("b-c > -.5", [True] * 3)],
+)
+def test_conditions_bound_scores(text, expected):
+    assert Condition.parse(text).holds(torch.tensor([0.0, 1.0, 2.0])).tolist() == expected
+
+
+@pytest.mark.parametrize("text", ["", "a", "a=1", "a>x", "a>1.2.3", ">1"])
+def test_conditions_of_another_form_are_told(text):
+    with pytest.raises(InputError, match="expected NAME>NUMBER"):
+        Condition.parse(text)
 
 
 # The scorers
@@ -178,6 +208,10 @@ def test_measures_of_pixels_have_their_closed_forms():
     assert scorers.brightness(images)[1] == pytest.approx(0.25, abs=1e-3)
     images[0, 0] = 0.3
     assert scorers.warmth(images).tolist() == pytest.approx([0.3, 0])
+    faces = torch.full((3, 3, 256, 256), 0.4)
+    faces[1, :, 190:220, 100:156] = faces[1, :, 155:172, 104:152] = -0.2  # a beard
+    faces[2, :, 40:100] = -0.9  # a fringe
+    assert scorers.beard(faces).tolist() == pytest.approx([0, 0.6, 0], abs=1e-3)
     gray = np.full((1, 3, 8, 8), 0.4, dtype=np.float32)
     assert scorers.luminance(torch.from_numpy(gray)).mean() == pytest.approx(0.4, abs=1e-3)
 

@@ -18,6 +18,8 @@ from sdic.editing.direction import Direction
 from sdic.errors import InputError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from sdic.editing.preview import Synthesis
     from sdic.generators import Generator
 
@@ -194,6 +196,10 @@ def fit(
         list[str] | None,
         typer.Option(help="Take this direction (NAME or FILE:NAME) out of each; repeat for more."),
     ] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(help="Only samples whose score is so, e.g. gender>1; repeat for more."),
+    ] = None,
     regularisation: Annotated[float, typer.Option(help="C of the SVM.")] = 1.0,
     seed: Seed = 0,
     truncation: Truncation = 1.0,
@@ -206,30 +212,43 @@ def fit(
 
     Samples and scores are kept, so a second attribute needs no new samples.
     """
+    import torch
+
     from sdic import weights
     from sdic.editing import interfacegan, scorers
-    from sdic.editing.samples import SampleSet
+    from sdic.editing.samples import Condition, SampleSet
 
-    chosen = {name: scorers.create(name) for name in attributes}
+    conditions = [Condition.parse(text) for text in where or []]
+    chosen = {
+        name: scorers.create(name) for name in [*attributes, *(one.name for one in conditions)]
+    }
     others = [library.get(spec, generator) for spec in without or []]
     network = _generator(generator, checkpoint, device)
     folder = cache or weights.cache_dir() / "samples"
     sample_set = SampleSet(network, folder, seed, truncation)
     latents = sample_set.latents(samples)
     source = f"{samples} samples, seed {seed}, truncation {truncation:g}, both ends {fraction:g}"
-    for name, scorer in chosen.items():
+
+    def score(name: str) -> Tensor:
         with Progress(console=Console(stderr=True)) as progress:
             task = progress.add_task(name, total=samples)
-            scores = sample_set.scores(
+            return sample_set.scores(
                 name,
-                scorer,
+                chosen[name],
                 samples,
-                lambda done, total, task=task: progress.update(task, completed=done),  # type: ignore[misc]
+                lambda done, total: progress.update(task, completed=done),
             )
+
+    taken = torch.ones(samples, dtype=torch.bool)
+    for condition in conditions:
+        taken &= condition.holds(score(condition.name))
+    if conditions:
+        source += f", the {int(taken.sum())} of them where {' and '.join(where or [])}"
+    for name in attributes:
         fitted = interfacegan.fit_direction(
             name,
-            latents,
-            scores,
+            latents[taken],
+            score(name)[taken],
             generator=generator,
             fraction=fraction,
             regularisation=regularisation,

@@ -7,7 +7,9 @@ is computed once. So a second attribute, or a larger set, costs only what is new
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +27,42 @@ QUALITY = 95
 BATCH = 4
 Scorer = Callable[[Tensor], Tensor]  # images [N,3,256,256] in [-1,1] to scores [N]
 Report = Callable[[int, int], None]  # (images done, images in all)
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A bound on the scores of samples, such as gender>1.
+
+    Attributes:
+        name: of the scorer.
+        above: whether scores have to be above the bound, not below it.
+        bound: in the scorer's unit.
+    """
+
+    name: str
+    above: bool
+    bound: float
+
+    @classmethod
+    def parse(cls, text: str) -> Condition:
+        """The condition that a text says.
+
+        Raises:
+            InputError: it has another form than NAME>NUMBER or NAME<NUMBER.
+        """
+        found = re.fullmatch(r"\s*([\w-]+)\s*([<>])\s*([-+]?[\d.]+)\s*", text)
+        try:
+            if found is not None:
+                return cls(found[1], found[2] == ">", float(found[3]))
+        except ValueError:
+            pass
+        raise InputError(
+            f"The condition is '{text}'; expected NAME>NUMBER or NAME<NUMBER, e.g. gender>1."
+        )
+
+    def holds(self, scores: Tensor) -> Tensor:
+        """Which of the scores [N] it holds for, [N] bool."""
+        return scores > self.bound if self.above else scores < self.bound
 
 
 def fingerprint(generator: Generator) -> str:

@@ -54,7 +54,19 @@ def warmth(images: Tensor) -> Tensor:
     return (images[:, 0] - images[:, 2]).mean((1, 2))
 
 
+def beard(images: Tensor) -> Tensor:
+    """How much darker chin and upper lip are than the cheeks: [N,3,256,256] in [-1,1] to [N].
+
+    A shadow counts as well; a separating plane over many faces averages it out.
+    """
+    light = luminance(images)
+    cheeks = torch.cat((light[:, 136:160, 76:96], light[:, 136:160, 160:180]), dim=2).mean((1, 2))
+    lip, chin = light[:, 160:168, 112:144].mean((1, 2)), light[:, 196:212, 108:148].mean((1, 2))
+    return cheeks - (lip + chin) / 2
+
+
 PIXEL_MEASURES = {
+    "beard": PixelMeasure(beard, "chin and upper lip are darker than the cheeks"),
     "brightness": PixelMeasure(brightness, "the face is bright"),
     "light-side": PixelMeasure(light_side, "light comes from the right of the image"),
     "warmth": PixelMeasure(warmth, "reddish rather than bluish"),
