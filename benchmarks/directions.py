@@ -1,7 +1,7 @@
 """What each direction changes, and what it costs in identity, by networks that judge.
 
-    python -P benchmarks/directions.py --out FOLDER [--file FILE] [--samples 40] [--seeds 1]
-    python -P benchmarks/directions.py --out FOLDER --faces DIR
+    python benchmarks/directions.py --out FOLDER [--file FILE] [--samples 40] [--seeds 1]
+    python benchmarks/directions.py --out FOLDER --faces DIR
 
 Samples are rendered at 256x256 by the fused generator in bfloat16; aligned photos are inverted and
 edited by the default method, with OpenVINO in bfloat16. Both are kept as numbers in FOLDER,
@@ -18,9 +18,11 @@ import argparse
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from common import table
 from torch import Tensor
 
 from sdic import generators, images, methods, recognition
@@ -107,7 +109,7 @@ def summarise(
     values = {key: np.array([sample[key] for sample in samples]) for key in samples[0]}
     changes = {key: value[..., 1:] - value[..., :1] for key, value in values.items()}
     steps = np.array(strengths)
-    table: list[dict[str, object]] = []
+    summary: list[dict[str, object]] = []
     for row, name in enumerate(names):
         own = ATTRIBUTE_OF.get(name.split("-by-")[0], name)
         mean = {key: change[:, row].mean(0) for key, change in changes.items()}
@@ -118,6 +120,14 @@ def summarise(
             if len(samples) > 1:
                 entry["standard error"] = float(slopes.std(ddof=1) / len(samples) ** 0.5)
             entry["right way"] = float((changes[own][:, row] * steps > 0).mean())
+            levels = np.median(values[own][:, row], axis=0)
+            labels = ["0", *(f"{step:+g}" for step in steps)]
+            entry["levels"] = {k: round(float(v), 3) for k, v in zip(labels, levels, strict=True)}
+        entry["per strength"] = {
+            key: float(change[:, row].mean(0) @ steps / (steps @ steps))
+            for key, change in changes.items()
+            if key != IDENTITY
+        }
         entry["changes"] = {
             key: {
                 f"{step:+g}": round(float(value), 3)
@@ -130,8 +140,36 @@ def summarise(
             side = sorted((abs(s), d) for s, d in distances if s * sign > 0)
             entry[f"limit at {end}"] = crossing(side, SAME_PERSON_LIMIT)
             entry[f"other person at {end}"] = crossing(side, different_people)
-        table.append(entry)
-    return table
+        summary.append(entry)
+    return summary
+
+
+def markdown(measured: Sequence[Mapping[str, Any]], strengths: Sequence[float]) -> str:
+    """The table in two parts: what a direction is for with what it costs, and all that it changes.
+
+    Levels are medians of the direction's own attribute; distances are means of dlib's.
+    """
+    steps = sorted([*strengths, 0.0])
+    labels = [f"{step:+g}" if step else "0" for step in steps]
+    head = ["direction", "per strength", "right way", f"level at {', '.join(labels)}"]
+    head += [f"distance at {', '.join(label for label in labels if label != '0')}"]
+    rows = []
+    for entry in measured:
+        levels = entry.get("levels", {})
+        distances = entry["changes"][IDENTITY]
+        slope = f"{entry['slope']:+.3g}" if "slope" in entry else "-"
+        error = f" ± {entry['standard error']:.2g}" if "standard error" in entry else ""
+        right = f"{entry['right way']:.0%}" if "right way" in entry else "-"
+        shown = ", ".join(f"{levels[label]:.3g}" for label in labels if label in levels)
+        far = ", ".join(f"{distances[label]:.2f}" for label in labels if label in distances)
+        rows.append([entry["direction"], slope + error, right, shown or "-", far])
+    first = table(head, rows)
+    names = list(measured[0]["per strength"])
+    effects = [
+        [entry["direction"], *(f"{entry['per strength'][name]:+.2g}" for name in names)]
+        for entry in measured
+    ]
+    return f"{first}\n\n{table(['direction', *names], effects)}\n"
 
 
 def crossing(distances: Sequence[tuple[float, float]], limit: float) -> float | None:
@@ -157,10 +195,11 @@ def main() -> None:
     parser.add_argument("--truncation", type=float, default=0.7)
     parser.add_argument("--strengths", default="-4,-2,2,4")
     options = parser.parse_args()
-    known = library.load_library() if options.file is None else None
-    directions = known or library.load_directions(options.file)
-    if options.only:
-        directions = {name: directions[name] for name in options.only.split(",")}
+    known = library.load_directions(options.file) if options.file else library.load_library()
+    names = options.only.split(",") if options.only else list(known)
+    if unknown := [name for name in names if name not in known]:
+        parser.error(f"there is no direction '{unknown[0]}'; known are: {', '.join(known)}")
+    directions = {name: known[name] for name in names}
     strengths = [float(text) for text in options.strengths.split(",")]
     options.out.mkdir(parents=True, exist_ok=True)
     seeds = [int(seed) for seed in options.seeds.split(",")]
@@ -179,9 +218,11 @@ def main() -> None:
                 measured = measure(render, directions, strengths, scorers, recogniser)
             path.write_text(json.dumps(measured))
         done.append(json.loads(path.read_text()))
-        table = summarise(done, list(directions), strengths, recogniser.different_people)
-        (options.out / "table.json").write_text(json.dumps(table, indent=1))
-    print(json.dumps(table, indent=1))
+        summary = summarise(done, list(directions), strengths, recogniser.different_people)
+        (options.out / "table.json").write_text(json.dumps(summary, indent=1))
+    text = markdown(summary, strengths)
+    (options.out / "table.md").write_text(text)
+    print(text)
 
 
 if __name__ == "__main__":

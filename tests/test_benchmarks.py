@@ -1,8 +1,9 @@
 """The benchmark scripts run; how fast is not a matter of tests."""
 
-import importlib.util
+import importlib
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -47,11 +48,10 @@ def test_inversion(run):
     assert text.count("\n| ") >= 9
 
 
-def test_directions_are_judged_by_their_change_and_their_distance():
+def test_directions_are_judged_by_their_change_and_their_distance(monkeypatch):
     """A face is one number here: its brightness, which `age` raises by 0.1 for each strength."""
-    spec = importlib.util.spec_from_file_location("directions", BENCHMARKS / "directions.py")
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    script = importlib.import_module("directions")
     direction = Direction("age", torch.eye(512)[0], "mobile")
     strengths = [-2.0, 1.0, 4.0]
 
@@ -84,3 +84,8 @@ def test_directions_are_judged_by_their_change_and_their_distance():
     assert row["limit at +"] == pytest.approx(3)
     assert row["limit at -"] is None
     assert row["other person at +"] is None
+    assert row["levels"] == pytest.approx({"-2": -15, "0": 5, "+1": 15, "+4": 45})
+    assert row["per strength"] == pytest.approx({"age": 10})
+    text = script.markdown([row], strengths)
+    assert re.search(r"\| age \| \+10 ± \S+ \| 100% \| -15, 5, 15, 45 \| 0.40, 0.20, 0.80 \|", text)
+    assert "| age | +10 |" in text
