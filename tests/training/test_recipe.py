@@ -8,14 +8,14 @@ import pytest
 
 from sdic.errors import TrainingError
 from sdic.training import recipe as recipes
-from sdic.training.tasks import compensation, encoder
+from sdic.training.tasks import compensation, editing, encoder
 from sdic.training.tasks.common import check_losses
 
 
 @pytest.mark.parametrize("name", recipes.shipped())
 def test_shipped_recipes_are_valid_for_their_task(name: str) -> None:
     recipe = recipes.load(name)
-    tasks = {"encoder": encoder, "compensation": compensation, "editing": compensation}
+    tasks = {"encoder": encoder, "compensation": compensation, "editing": editing}
     known = tasks[recipe.task].LOSSES
     check_losses(recipe.losses, known, recipe.task)
 
