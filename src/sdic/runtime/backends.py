@@ -69,8 +69,8 @@ def differentiable(generator: Generator) -> Generator:
     """The generator whose gradients a descent follows.
 
     That is the PyTorch generator behind an accelerated one; behind one in bf16 it is a copy of the
-    mobile generator in bf16 with merged convolutions, which takes two thirds of the time on CPUs
-    with bf16 units.
+    mobile generator in bf16 with merged convolutions, which takes half to two thirds of the time on
+    CPUs with bf16 units.
     """
     plain = original(generator)
     in_bf16 = isinstance(generator, openvino.OpenVINOGenerator) and generator.precision == "bf16"
