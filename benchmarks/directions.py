@@ -3,13 +3,14 @@
     python benchmarks/directions.py --out FOLDER [--file FILE] [--samples 40] [--seeds 1]
     python benchmarks/directions.py --out FOLDER --faces DIR
 
-Samples are rendered at 256x256 by the fused generator in bfloat16; aligned photos are inverted and
-edited by the default method, with OpenVINO in bfloat16. Both are kept as numbers in FOLDER,
-one file for each, so that a run that was stopped goes on where it was. The table at the end
-has, for each direction: slope of its own attribute by least squares through 0 with its standard
-error over the samples, changes of all attributes (log-odds for expressions and gender), the
-distance between descriptors of dlib before and after the edit, and the strengths at which that
-distance passes dlib's own limit (0.6) and the mean between different people.
+Samples are rendered at 256x256, aligned photos are inverted and edited by the default method, both
+with OpenVINO in bfloat16. Each is kept as numbers in FOLDER, one file for each, so that a run that
+was stopped goes on where it was; another choice of directions or strengths wants another folder.
+The table at the end has, for each direction: slope of its own attribute by least squares through 0
+with its standard error over the samples, changes of all attributes (log-odds for expressions and
+gender), the distance between descriptors of dlib before and after the edit, and the strengths at
+which that distance passes dlib's own limit (0.6) and the mean between different people. Measures of
+pixels (`editing/scorers.py`) are their own judge.
 """
 
 from __future__ import annotations
@@ -26,11 +27,11 @@ from common import table
 from torch import Tensor
 
 from sdic import generators, images, methods, recognition
-from sdic.editing import library
+from sdic.editing import library, scorers
 from sdic.editing.direction import Direction, Edit
-from sdic.editing.samples import SIZE
+from sdic.editing.samples import SIZE, Scorer
 from sdic.evaluation.benchmark import load_face
-from sdic.generators.mobile_fused import fuse, to_bfloat16
+from sdic.runtime.backends import accelerate
 
 ATTRIBUTES = (
     "gender",
@@ -43,30 +44,30 @@ ATTRIBUTES = (
     "mouth-open",
     "eyes-open",
 )
+PIXEL_MEASURES = ("beard", "brightness", "light-side", "warmth")
+BACKEND = "openvino-bf16"
 ATTRIBUTE_OF = {"smile": "happiness"}
 IDENTITY = "identity"
 SAME_PERSON_LIMIT = 0.6  # distance below which dlib calls two faces one person
 NO_EDIT = Edit(())
 
+Strengths = Mapping[str, Sequence[float]]  # of each direction
 Render = Callable[[Edit], Tensor]  # an edit to the edited image [1,3,256,256]
 
 
 def samples(count: int, seeds: Sequence[int], truncation: float) -> Iterator[tuple[str, Render]]:
     """Generated faces by name."""
-    generator = generators.create("mobile")
-    drawn = {
-        f"{seed}-{number:04d}": generator.broadcast(w[None])
-        for seed in seeds
-        for number, w in enumerate(generator.sample(count, seed, truncation))
-    }
-    fused = to_bfloat16(fuse(generator))
-    for name, latents in drawn.items():
-        yield name, lambda edit, latents=latents: fused(edit.apply(latents), SIZE)
+    generator = accelerate(generators.create("mobile"), BACKEND)
+    for seed in seeds:
+        for number, w in enumerate(generator.sample(count, seed, truncation)):
+            latents = generator.broadcast(w[None])
+            name = f"{seed}-{number:04d}"
+            yield name, lambda edit, latents=latents: generator(edit.apply(latents), SIZE)
 
 
 def photos(folder: Path) -> Iterator[tuple[str, Render]]:
     """The aligned photos of a folder by name, inverted when their first image is asked for."""
-    inverter = methods.create(backend="openvino-bf16")
+    inverter = methods.create(backend=BACKEND)
     for path in images.list_images([folder]):
         inverted: list[methods.Inversion] = []
 
@@ -83,54 +84,52 @@ def photos(folder: Path) -> Iterator[tuple[str, Render]]:
 def measure(
     render: Render,
     directions: Mapping[str, Direction],
-    strengths: Sequence[float],
-    scorers: Mapping[str, recognition.AttributeScorer],
+    strengths: Strengths,
+    judges: Mapping[str, Scorer],
     recogniser: recognition.Recogniser,
 ) -> dict[str, list[list[float]]]:
     """For each score: a row for each direction with the value at 0 and at each strength."""
-    edits = [NO_EDIT]
-    for direction in directions.values():
-        edits += [Edit.of(direction, strength) for strength in strengths]
+    edits, rows = [NO_EDIT], []
+    for name, direction in directions.items():
+        rows.append([0, *range(len(edits), len(edits) + len(strengths[name]))])
+        edits += [Edit.of(direction, strength) for strength in strengths[name]]
     made = torch.cat([render(edit).float().clamp(-1, 1) for edit in edits])
-    scores = {name: scorer.margin(made) for name, scorer in scorers.items()}
+    scores = {name: judge(made) for name, judge in judges.items()}
     scores[IDENTITY] = recogniser.compare(made[:1].expand_as(made), made)
-    count = len(strengths)
-    rows = [[0, *range(1 + row * count, 1 + (row + 1) * count)] for row in range(len(directions))]
-    return {name: values[torch.tensor(rows)].tolist() for name, values in scores.items()}
+    return {name: [values[row].tolist() for row in rows] for name, values in scores.items()}
 
 
 def summarise(
     samples: Sequence[Mapping[str, list[list[float]]]],
-    names: Sequence[str],
-    strengths: Sequence[float],
+    strengths: Strengths,
     different_people: float,
 ) -> list[dict[str, object]]:
     """One row of the table for each direction."""
-    values = {key: np.array([sample[key] for sample in samples]) for key in samples[0]}
-    changes = {key: value[..., 1:] - value[..., :1] for key, value in values.items()}
-    steps = np.array(strengths)
     summary: list[dict[str, object]] = []
-    for row, name in enumerate(names):
+    for row, name in enumerate(strengths):
+        steps = np.array(strengths[name])
+        values = {key: np.array([sample[key][row] for sample in samples]) for key in samples[0]}
+        changes = {key: value[:, 1:] - value[:, :1] for key, value in values.items()}
         own = ATTRIBUTE_OF.get(name.split("-by-")[0], name)
-        mean = {key: change[:, row].mean(0) for key, change in changes.items()}
+        mean = {key: change.mean(0) for key, change in changes.items()}
         entry: dict[str, object] = {"direction": name, "samples": len(samples)}
         if own in mean:
-            slopes = changes[own][:, row] @ steps / (steps @ steps)
+            slopes = changes[own] @ steps / (steps @ steps)
             entry["slope"] = float(slopes.mean())
             if len(samples) > 1:
                 entry["standard error"] = float(slopes.std(ddof=1) / len(samples) ** 0.5)
-            entry["right way"] = float((changes[own][:, row] * steps > 0).mean())
-            levels = np.median(values[own][:, row], axis=0)
-            labels = ["0", *(f"{step:+g}" for step in steps)]
+            entry["right way"] = float((changes[own] * steps > 0).mean())
+            levels = np.median(values[own], axis=0)
+            labels = ["0", *(label(step) for step in steps)]
             entry["levels"] = {k: round(float(v), 3) for k, v in zip(labels, levels, strict=True)}
         entry["per strength"] = {
-            key: float(change[:, row].mean(0) @ steps / (steps @ steps))
+            key: float(change.mean(0) @ steps / (steps @ steps))
             for key, change in changes.items()
             if key != IDENTITY
         }
         entry["changes"] = {
             key: {
-                f"{step:+g}": round(float(value), 3)
+                label(step): round(float(value), 3)
                 for step, value in zip(steps, mean[key], strict=True)
             }
             for key in mean
@@ -144,25 +143,31 @@ def summarise(
     return summary
 
 
-def markdown(measured: Sequence[Mapping[str, Any]], strengths: Sequence[float]) -> str:
+def label(strength: float) -> str:
+    """A strength as the tables show it."""
+    return f"{strength:+g}" if strength else "0"
+
+
+def markdown(measured: Sequence[Mapping[str, Any]], strengths: Strengths) -> str:
     """The table in two parts: what a direction is for with what it costs, and all that it changes.
 
-    Levels are medians of the direction's own attribute; distances are means of dlib's.
+    Levels are medians of the direction's own attribute, unedited among them; distances are means of
+    dlib's. Both are in the order of the strengths.
     """
-    steps = sorted([*strengths, 0.0])
-    labels = [f"{step:+g}" if step else "0" for step in steps]
-    head = ["direction", "per strength", "right way", f"level at {', '.join(labels)}"]
-    head += [f"distance at {', '.join(label for label in labels if label != '0')}"]
     rows = []
     for entry in measured:
+        edited = [label(step) for step in sorted(strengths[entry["direction"]])]
+        every = [label(step) for step in sorted([*strengths[entry["direction"]], 0.0])]
         levels = entry.get("levels", {})
         distances = entry["changes"][IDENTITY]
         slope = f"{entry['slope']:+.3g}" if "slope" in entry else "-"
         error = f" ± {entry['standard error']:.2g}" if "standard error" in entry else ""
         right = f"{entry['right way']:.0%}" if "right way" in entry else "-"
-        shown = ", ".join(f"{levels[label]:.3g}" for label in labels if label in levels)
-        far = ", ".join(f"{distances[label]:.2f}" for label in labels if label in distances)
-        rows.append([entry["direction"], slope + error, right, shown or "-", far])
+        shown = ", ".join(f"{levels[at]:.3g}" for at in every if at in levels)
+        far = ", ".join(f"{distances[at]:.2f}" for at in edited)
+        cells = [slope + error, right, ", ".join(every), shown or "-", far]
+        rows.append([entry["direction"], *cells])
+    head = ["direction", "per strength", "right way", "strengths", "levels", "distances"]
     first = table(head, rows)
     names = list(measured[0]["per strength"])
     effects = [
@@ -194,13 +199,20 @@ def main() -> None:
     parser.add_argument("--faces", type=Path, help="a folder of aligned photos, for samples")
     parser.add_argument("--truncation", type=float, default=0.7)
     parser.add_argument("--strengths", default="-4,-2,2,4")
+    parser.add_argument(
+        "--ends", action="store_true", help="take the ends of each direction's range as strengths"
+    )
     options = parser.parse_args()
     known = library.load_directions(options.file) if options.file else library.load_library()
     names = options.only.split(",") if options.only else list(known)
     if unknown := [name for name in names if name not in known]:
         parser.error(f"there is no direction '{unknown[0]}'; known are: {', '.join(known)}")
     directions = {name: known[name] for name in names}
-    strengths = [float(text) for text in options.strengths.split(",")]
+    steps = [float(text) for text in options.strengths.split(",")]
+    strengths = {
+        name: [end for end in directions[name].strength_range if end] if options.ends else steps
+        for name in names
+    }
     options.out.mkdir(parents=True, exist_ok=True)
     seeds = [int(seed) for seed in options.seeds.split(",")]
     subjects = (
@@ -208,17 +220,19 @@ def main() -> None:
         if options.faces
         else samples(options.samples, seeds, options.truncation)
     )
-    scorers = recognition.create_scorers(ATTRIBUTES, "judging")
+    networks = recognition.create_scorers(ATTRIBUTES, "judging")
+    judges = {name: network.margin for name, network in networks.items()}
+    judges |= {name: scorers.create(name) for name in PIXEL_MEASURES}
     recogniser = recognition.create("dlib")
     done = []
     for name, render in subjects:
         path = options.out / f"{name}.json"
         if not path.is_file():
             with torch.inference_mode():
-                measured = measure(render, directions, strengths, scorers, recogniser)
+                measured = measure(render, directions, strengths, judges, recogniser)
             path.write_text(json.dumps(measured))
         done.append(json.loads(path.read_text()))
-        summary = summarise(done, list(directions), strengths, recogniser.different_people)
+        summary = summarise(done, strengths, recogniser.different_people)
         (options.out / "table.json").write_text(json.dumps(summary, indent=1))
     text = markdown(summary, strengths)
     (options.out / "table.md").write_text(text)

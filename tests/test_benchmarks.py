@@ -53,15 +53,14 @@ def test_directions_are_judged_by_their_change_and_their_distance(monkeypatch):
     monkeypatch.syspath_prepend(BENCHMARKS)
     script = importlib.import_module("directions")
     direction = Direction("age", torch.eye(512)[0], "mobile")
-    strengths = [-2.0, 1.0, 4.0]
+    strengths = {"age": [-2.0, 1.0, 4.0], "grin": [3.0]}
 
     def render(edit, start):
         latents = edit.apply(torch.full((1, 2, 512), start))
         return (0.1 * latents[:, :1, :1, None]).expand(1, 3, 8, 8)
 
-    class Brightness:
-        def margin(self, pictures):
-            return pictures.mean((1, 2, 3)) * 100
+    def brightness(pictures):
+        return pictures.mean((1, 2, 3)) * 100
 
     class Recogniser:
         def compare(self, first, second):
@@ -70,14 +69,14 @@ def test_directions_are_judged_by_their_change_and_their_distance(monkeypatch):
     done = [
         script.measure(
             lambda edit, start=start: render(edit, start),
-            {"age": direction},
+            {"age": direction, "grin": direction},
             strengths,
-            {"age": Brightness()},
+            {"age": brightness},
             Recogniser(),
         )
         for start in (0.0, 1.0)
     ]
-    (row,) = script.summarise(done, ["age"], strengths, different_people=0.83)
+    row, other = script.summarise(done, strengths, different_people=0.83)
     assert row["slope"] == pytest.approx(10)
     assert row["right way"] == 1
     assert row["samples"] == 2
@@ -86,6 +85,37 @@ def test_directions_are_judged_by_their_change_and_their_distance(monkeypatch):
     assert row["other person at +"] is None
     assert row["levels"] == pytest.approx({"-2": -15, "0": 5, "+1": 15, "+4": 45})
     assert row["per strength"] == pytest.approx({"age": 10})
-    text = script.markdown([row], strengths)
-    assert re.search(r"\| age \| \+10 ± \S+ \| 100% \| -15, 5, 15, 45 \| 0.40, 0.20, 0.80 \|", text)
+    assert "slope" not in other
+    assert other["changes"]["age"] == pytest.approx({"+3": 30})
+    text = script.markdown([row, other], strengths)
+    levels, distances = "-15, 5, 15, 45", "0.40, 0.20, 0.80"
+    cells = rf"\| age \| \+10 ± \S+ \| 100% \| -2, 0, \+1, \+4 \| {levels} \| {distances} \|"
+    assert re.search(cells, text)
+    assert "| grin | - | - | 0, +3 | - | 0.60 |" in text
     assert "| age | +10 |" in text
+
+
+def test_separation_of_people(monkeypatch):
+    """Distances that overlap in one pair of each kind, and others that do not overlap."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    script = importlib.import_module("identity")
+    same, different = torch.tensor([0.1, 0.2, 0.3, 0.6]), torch.tensor([0.5, 0.7, 0.8, 0.9])
+    found = script.separation(same, different, lower_is_alike=True)
+    assert found["auc"] == pytest.approx(15 / 16)
+    assert found["eer"] == pytest.approx(0.25)
+    assert found["d'"] == pytest.approx(0.425 / 0.1954, rel=0.01)
+    assert found["same"] == pytest.approx(0.3)
+    reverse = script.separation(same, different, lower_is_alike=False)
+    assert reverse["auc"] == pytest.approx(1 / 16)
+    assert script.separation(same - 0.2, different, lower_is_alike=True)["eer"] == 0
+
+
+def test_altered_copies_are_others_of_the_same_size(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    script = importlib.import_module("identity")
+    faces = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    copies = script.altered(faces, seed=0)
+    assert copies.shape == faces.shape
+    assert copies.abs().max() <= 1
+    assert (copies - faces).abs().mean() > 0.05
+    assert torch.equal(copies, script.altered(faces, seed=0))

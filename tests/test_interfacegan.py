@@ -7,6 +7,7 @@ from sdic.editing.direction import Direction
 from sdic.editing.interfacegan import condition, fit_direction
 from sdic.editing.samples import Condition, SampleSet
 from sdic.errors import InputError
+from sdic.runtime.delegating import CompiledGenerator
 from tiny import tiny_generator
 
 
@@ -138,6 +139,13 @@ def test_sets_of_other_seeds_and_weights_lie_apart(generator, tmp_path):
     assert SampleSet(generator, tmp_path).folder == folder
 
 
+def test_sets_do_not_depend_on_what_renders_but_on_its_precision(generator, tmp_path):
+    accelerated = CompiledGenerator(generator)
+    assert SampleSet(accelerated, tmp_path).folder == SampleSet(generator, tmp_path).folder
+    accelerated.precision = "bf16"
+    assert SampleSet(accelerated, tmp_path).folder.name.endswith("-bf16")
+
+
 def test_foreign_scores_are_told(generator, tmp_path):
     made = SampleSet(generator, tmp_path)
     with pytest.raises(InputError, match="one number for each"):
@@ -152,7 +160,7 @@ def test_command_fits_and_conditions(generator, tmp_path, monkeypatch):
 
     from sdic.cli import directions as cli
 
-    monkeypatch.setattr(cli, "_generator", lambda name, checkpoint, device: generator)
+    monkeypatch.setattr(cli, "_generator", lambda name, checkpoint, device, backend: generator)
     out = tmp_path / "fitted.safetensors"
     common = ["--out", out, "--samples", 20, "--fraction", 0.4, "--cache", tmp_path / "cache"]
     some = tmp_path / "some.safetensors"

@@ -207,6 +207,9 @@ def fit(
     generator: GeneratorName = "mobile",
     checkpoint: Checkpoint = None,
     device: Device = "cpu",
+    backend: Annotated[
+        str, typer.Option(help="What renders: auto, eager, compiled, openvino or openvino-bf16.")
+    ] = "auto",
 ) -> None:
     """InterFaceGAN: fit directions to what classifiers see in samples.
 
@@ -223,7 +226,7 @@ def fit(
         name: scorers.create(name) for name in [*attributes, *(one.name for one in conditions)]
     }
     others = [library.get(spec, generator) for spec in without or []]
-    network = _generator(generator, checkpoint, device)
+    network = _generator(generator, checkpoint, device, backend)
     folder = cache or weights.cache_dir() / "samples"
     sample_set = SampleSet(network, folder, seed, truncation)
     latents = sample_set.latents(samples)
@@ -345,11 +348,11 @@ def _add(out: Path, directions: list[Direction]) -> None:
     typer.echo(f"{', '.join(d.name for d in directions)} written to {out}")
 
 
-def _generator(name: str, checkpoint: Path | None, device: str) -> Generator:
+def _generator(name: str, checkpoint: Path | None, device: str, backend: str = "auto") -> Generator:
     from sdic import generators
     from sdic.runtime.backends import accelerate
 
-    return accelerate(generators.create(name, checkpoint), device=device)
+    return accelerate(generators.create(name, checkpoint), backend, device)
 
 
 def _of_inversion(path: Path, size: int, checkpoint: Path | None) -> tuple[str, Synthesis]:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from sdic.errors import InputError
 from sdic.generators.base import Generator
+from sdic.runtime.delegating import DelegatingGenerator, original
 
 SIZE = 256
 QUALITY = 95
@@ -78,7 +79,8 @@ class SampleSet:
     """Samples 0, 1, 2, ... of one generator, seed and truncation, in a folder of their own.
 
     Args:
-        generator: whose samples; it runs on the device it is on.
+        generator: whose samples, accelerated or not; it runs on the device it is on. One in bf16
+            has sets of its own.
         folder: where sets are kept; this one gets a folder inside it, named after all that
             determines its images.
         seed: of `Generator.sample`.
@@ -91,7 +93,10 @@ class SampleSet:
         self.generator = generator
         self.seed = seed
         self.truncation = truncation
-        name = f"{generator.name}-{fingerprint(generator)}-seed{seed}-truncation{truncation:g}"
+        mark = fingerprint(original(generator))
+        name = f"{generator.name}-{mark}-seed{seed}-truncation{truncation:g}"
+        if isinstance(generator, DelegatingGenerator) and generator.precision != "f32":
+            name += f"-{generator.precision}"
         self.folder = folder / name
 
     @torch.no_grad()

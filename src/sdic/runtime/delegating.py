@@ -13,7 +13,10 @@ class DelegatingGenerator(Generator):
 
     Attributes:
         original: the PyTorch generator, for whoever needs its gradients or weights.
+        precision: "f32" or "bf16".
     """
+
+    precision = "f32"
 
     def __init__(self, generator: Generator) -> None:
         super().__init__()
