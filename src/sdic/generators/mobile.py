@@ -171,14 +171,15 @@ class MobileStyleGAN(Generator):
         size = self.check_size(size)
         features, w_plus = features.to(self.constant.dtype), w_plus.to(self.constant.dtype)
         x = self._run_blocks(features, w_plus, self.feature_block + 1, len(self.blocks))
-        x = x * self.to_image_modulation(w_plus[:, 3 * len(self.blocks)])
+        scale = self.to_image_modulation(w_plus[:, 3 * len(self.blocks)])
         if size == self.resolution:
-            return inverse_haar(self.to_image(x))
+            return inverse_haar(self.to_image(x * scale))
         # The average of each 2x2 of an inverse Haar transform is half its low band, and averaging
-        # commutes with a 1x1 convolution: average the features first, then apply 3 of 12 filters.
+        # commutes with scales of channels and with a 1x1 convolution: average the features first,
+        # then apply 3 of 12 filters.
         x = nnf.avg_pool2d(x, self.resolution // (2 * size)) if size < self.resolution // 2 else x
         weight, bias = self.to_image.weight, self.to_image.bias
-        return 0.5 * nnf.conv2d(x, weight[:3], None if bias is None else bias[:3])
+        return 0.5 * nnf.conv2d(x * scale, weight[:3], None if bias is None else bias[:3])
 
     def preview_maps(self, features: Tensor, w_plus: Tensor) -> Tensor:
         """The map [N,C,R/4,R/4] one block before the image, which `mobile_head` reads."""
