@@ -9,8 +9,8 @@ was stopped goes on where it was; another choice of directions or strengths want
 The table at the end has, for each direction: slope of its own attribute by least squares through 0
 with its standard error over the samples, changes of all attributes (log-odds for expressions and
 gender), the distance between descriptors of dlib before and after the edit, and the strengths at
-which that distance passes dlib's own limit (0.6) and the mean between different people. Measures of
-pixels (`editing/scorers.py`) are their own judge.
+which that distance passes dlib's own limit (0.6) and the mean between different people. Beards,
+glasses and the measures of pixels (`editing/scorers.py`) are their own judge.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ ATTRIBUTES = (
     "mouth-open",
     "eyes-open",
 )
-PIXEL_MEASURES = ("beard", "brightness", "light-side", "warmth")
+OWN_JUDGES = ("beard", "glasses", "brightness", "light-side", "warmth")
 BACKEND = "openvino-bf16"
 ATTRIBUTE_OF = {"smile": "happiness"}
 IDENTITY = "identity"
@@ -222,7 +222,7 @@ def main() -> None:
     )
     networks = recognition.create_scorers(ATTRIBUTES, "judging")
     judges = {name: network.margin for name, network in networks.items()}
-    judges |= {name: scorers.create(name) for name in PIXEL_MEASURES}
+    judges |= {name: scorers.create(name) for name in OWN_JUDGES}
     recogniser = recognition.create("dlib")
     done = []
     for name, render in subjects:

@@ -216,17 +216,14 @@ def test_measures_of_pixels_have_their_closed_forms():
     assert scorers.brightness(images)[1] == pytest.approx(0.25, abs=1e-3)
     images[0, 0] = 0.3
     assert scorers.warmth(images).tolist() == pytest.approx([0.3, 0])
-    faces = torch.full((3, 3, 256, 256), 0.4)
-    faces[1, :, 190:220, 100:156] = faces[1, :, 155:172, 104:152] = -0.2  # a beard
-    faces[2, :, 40:100] = -0.9  # a fringe
-    assert scorers.beard(faces).tolist() == pytest.approx([0, 0.6, 0], abs=1e-3)
     gray = np.full((1, 3, 8, 8), 0.4, dtype=np.float32)
     assert scorers.luminance(torch.from_numpy(gray)).mean() == pytest.approx(0.4, abs=1e-3)
 
 
 def test_scorers_are_the_attributes_and_the_measures_of_pixels():
-    assert set(scorers.names()) >= {"age", "gender", "smile", "yaw", "warmth"}
+    assert set(scorers.names()) >= {"age", "beard", "gender", "glasses", "smile", "yaw", "warmth"}
     assert scorers.meaning("smile") == "happy (log-odds)"
+    assert scorers.meaning("glasses") == "glasses (log-odds)"
     assert scorers.create("warmth") is scorers.create("warmth", "judging") is scorers.warmth
     for call in (scorers.create, scorers.meaning):
         with pytest.raises(InputError, match="known are: age"):

@@ -9,10 +9,12 @@ from PIL import Image
 from torch import Tensor, nn
 
 from recognition_images import DATA, generated_faces, smooth_image
-from sdic import recognition, weights
+from sdic import generators, recognition, weights
+from sdic.editing import library
+from sdic.editing.direction import Edit
 from sdic.encoders.layers import SameConv2d, pad_same
 from sdic.errors import InputError, WeightsError
-from sdic.recognition import attributes, face_api, gear, landmarks
+from sdic.recognition import attributes, face_api, gear, landmarks, probes
 from sdic.recognition.base import Network
 from sdic.recognition.dlib_resnet import DlibResNet
 from sdic.recognition.emotion import Emotion
@@ -22,6 +24,7 @@ from sdic.recognition.gear import Gear
 from sdic.recognition.mobilefacenet import MobileFaceNet
 from sdic.recognition.preprocessing import DLIB_MEAN, Crop, subtract, to_bytes
 from sdic.recognition.tensorflow import TensorReader, max_pool_same
+from sdic.runtime.backends import accelerate
 
 RECOGNISERS = (MobileFaceNet, DlibResNet, FaceRes)
 NETWORKS = (*RECOGNISERS, FaceApiAgeGender, FaceApiExpression, FaceApiLandmarks, Emotion, Gear)
@@ -319,3 +322,46 @@ def test_a_disturbed_copy_is_the_same_person(name: str) -> None:
 
 def test_registered_weights_cover_every_network() -> None:
     assert {kind.weights for kind in NETWORKS} <= set(weights.names())
+
+
+# Probes
+
+
+def test_a_probe_is_a_linear_layer_on_its_part_of_the_face() -> None:
+    probe = probes.Glasses().freeze()
+    weight = torch.zeros(1, 1280)
+    weight[0, 7] = 2
+    probe.load_tensors({"weight": weight, "bias": torch.tensor([3.0])})
+    images = torch.rand(2, 3, 256, 256, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    values = probe(images)
+    assert torch.allclose(values, 2 * probe.features(images)[:, 7] + 3)
+    other = images.clone()
+    other[:, :, 200:] = 0
+    assert torch.equal(probe(other), values)
+    with pytest.raises(WeightsError, match="glasses"):
+        probe.load_tensors({"weight": torch.zeros(1, 3), "bias": torch.zeros(1)})
+
+
+@pytest.mark.network
+def test_painted_glasses_are_seen() -> None:
+    faces = generated_faces()[:1]
+    painted = faces.clone()
+    y, x = torch.meshgrid(torch.arange(256.0), torch.arange(256.0), indexing="ij")
+    for centre in (103, 154):
+        radius = torch.hypot((x - centre) / 24, (y - 122) / 17)
+        painted[:, :, (radius > 0.85) & (radius < 1.05)] = -0.95
+    painted[:, :, 118:122, 122:134] = -0.95
+    plain, with_glasses = probes.Glasses.pretrained()(torch.cat([faces, painted])).tolist()
+    assert plain < 0 < with_glasses
+
+
+@pytest.mark.network
+@pytest.mark.parametrize(("name", "low", "high"), [("beard", -3.0, 2.0), ("glasses", -2.0, 3.5)])
+def test_probes_follow_the_directions_that_ship(name: str, low: float, high: float) -> None:
+    generator = accelerate(generators.create("mobile"))
+    man = generator.broadcast(generator.mean_latent[None] + 2 * library.get("gender").vector)
+    edits = [Edit.of(library.get(name), strength) for strength in (low, high)]
+    with torch.inference_mode():
+        images = torch.cat([generator(edit.apply(man), 256) for edit in edits])
+        without, with_it = probes.PROBES[name].pretrained()(images.clamp(-1, 1)).tolist()
+    assert without < 0 < with_it

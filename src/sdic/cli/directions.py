@@ -231,6 +231,7 @@ def fit(
     sample_set = SampleSet(network, folder, seed, truncation)
     latents = sample_set.latents(samples)
     source = f"{samples} samples, seed {seed}, truncation {truncation:g}, both ends {fraction:g}"
+    source += f", C {regularisation:g}"
 
     def score(name: str) -> Tensor:
         with Progress(console=Console(stderr=True)) as progress:

