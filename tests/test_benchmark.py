@@ -191,6 +191,13 @@ def test_a_run_that_was_stopped_goes_on_and_reports_the_same(folder, tmp_path):
     assert resumed == fresh
 
 
+def test_a_method_of_minutes_is_not_run_twice_to_warm_up(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluation.benchmark, "LONG_WARM_UP", 0.0)
+    shelf = Shelf()
+    run(folder, tmp_path / "out", shelf, ["sdic"])
+    assert shelf.made["sdic"].inverted == 3
+
+
 @pytest.mark.parametrize("change", ["photo", "weights", "settings", "picture"])
 def test_what_was_made_otherwise_is_made_again(folder, tmp_path, change):
     shelf = Shelf()
