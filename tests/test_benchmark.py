@@ -355,10 +355,14 @@ def test_options(tmp_path, monkeypatch):
     assert evaluation.parse_method("sdic", 3) == ("sdic", 3)
     assert evaluation.parse_method("optimisation-w++50") == ("optimisation-w+", 50)
     assert evaluation.parse_method("optimisation-w+") == ("optimisation-w+", 0)
-    files = command.parse_checkpoints(["e4e=e.pt", "all.pt"])
-    assert {name: str(path) for name, path in files.items()} == {"e4e": "e.pt", "": "all.pt"}
+    files = command.parse_checkpoints(["e4e=e.pt", "own=o.st", "all.pt"], ["sdic", "own+5"])
+    assert {k: str(v) for k, v in files.items()} == {"e4e": "e.pt", "own": "o.st", "": "all.pt"}
     with pytest.raises(InputError, match="Two checkpoints"):
-        command.parse_checkpoints(["a.pt", "b.pt"])
+        command.parse_checkpoints(["a.pt", "b.pt"], ["sdic"])
+    with pytest.raises(InputError, match=r"'onw=o\.st' belongs to none of the methods; add 'onw'"):
+        command.parse_checkpoints(["onw=o.st"], ["sdic"])
+    with pytest.raises(InputError, match="no method 'own'"):
+        command.parse_checkpoints([], ["sdic", "own"])
     direction = Direction("smile", BRIGHTER, "mobile", strength_range=(-3.0, 0.0))
     monkeypatch.setattr(command.library, "get", lambda name, generator: direction)
     found = command.make_probes("smile=+2,smile=-2", editing=False, generator="mobile")

@@ -46,7 +46,7 @@ def trained(network):
 
 @pytest.fixture
 def shelf(monkeypatch, trained):
-    monkeypatch.setattr("sdic.methods.trained.weights.load", lambda name: dict(trained[name]))
+    monkeypatch.setattr("sdic.weights.load", lambda name: dict(trained[name]))
     monkeypatch.setattr("sdic.losses.perceptual.create", lambda *_: nn.Identity())
 
 
@@ -97,7 +97,7 @@ def test_how_the_methods_edit(network, shelf):
 
 def test_damaged_trained_weights_are_told(network, shelf, monkeypatch, trained):
     partial = {key: value for key, value in trained["sdic-mobile"].items() if "stem" not in key}
-    monkeypatch.setattr("sdic.methods.trained.weights.load", lambda name: partial)
+    monkeypatch.setattr("sdic.weights.load", lambda name: partial)
     with pytest.raises(WeightsError, match=r"sdic-mobile: dipn .*2 missing: stem\.weight"):
         methods.create("sdic", network, backend="eager")
 

@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 from sdic.cli.train import train_app
 from sdic.encoders.compact import TAPS, CompactEncoder
 from sdic.encoders.efficientnet import STAGES
-from sdic.training import build
 from sdic.training import encoder_start as start
+from sdic.weights import exported
 
 from . import tiny
 
@@ -91,5 +91,5 @@ def test_the_command_writes_a_file_that_training_starts_from(
     assert result.exit_code == 0, result.output
     assert "of the variance of w on 4 fresh images" in result.output
     encoder = CompactEncoder(generator.num_styles, generator.mean_latent)
-    build._load_exported(encoder, "encoder", str(out))
+    exported.read(out).fill(encoder, "encoder")
     assert encoder.to_w.weight.abs().max() > 0

@@ -10,7 +10,7 @@ import torch
 from safetensors import safe_open
 
 from sdic.encoders import LatentDiscriminator
-from sdic.errors import TrainingError
+from sdic.errors import InputError, TrainingError
 from sdic.training import build
 from sdic.training.curve import read_curve
 from sdic.training.data import Mixture
@@ -156,11 +156,11 @@ def test_progressive_training_unlocks_rows() -> None:
 def test_components_that_do_not_exist_or_fit_are_named() -> None:
     generator = tiny.generator()
     recipe = tiny.recipe("encoder", components={"encoder": "none"})
-    with pytest.raises(TrainingError, match="no encoder 'none'"):
+    with pytest.raises(InputError, match="no encoder 'none'"):
         build.build_task(recipe, generator)
     recipe = tiny.recipe("compensation")
     with pytest.raises(TrainingError, match=r"components\.encoder_weights"):
         build.build_task(recipe, generator)
     recipe = tiny.recipe("encoder", components={"options": {"encoder": {"colour": 1}}})
-    with pytest.raises(TrainingError, match=r"components\.options\.encoder does not fit"):
+    with pytest.raises(InputError, match=r"components\.options\.encoder does not fit"):
         build.build_task(recipe, generator)

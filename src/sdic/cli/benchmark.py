@@ -62,10 +62,8 @@ def benchmark(
     """
     target = results_folder(json_file, out)
     names = [name.strip() for name in method_list.split(",")]
-    for name in names:
-        methods.get(evaluation.parse_method(name)[0])
+    files = parse_checkpoints(checkpoint or [], names)
     device = resolve_device(device)
-    files = parse_checkpoints(checkpoint or [])
     probes = make_probes(edits, editing, generator)
     lpips = load_lpips(lpips_backbone, lpips_linear)
     notes = {"generator": generator, "backend": backend, "refinement_steps": str(refine)}
@@ -104,22 +102,35 @@ def results_folder(json_file: Path | None, out: Path | None) -> Path:
     return json_file.with_suffix("")
 
 
-def parse_checkpoints(texts: list[str]) -> dict[str, Path]:
-    """FILE or METHOD=FILE texts as files by method; "" is for all others.
+def parse_checkpoints(texts: list[str], method_specs: list[str]) -> dict[str, Path]:
+    """FILE or NAME=FILE texts as files by name; "" is for all others.
+
+    Args:
+        texts: of --checkpoint. A name is that of a method, or one of the user's own, of which the
+            file says what method it is.
+        method_specs: of --methods; every name in them is a method's or has a file.
 
     Raises:
-        InputError: a method is not known, or has two files.
+        InputError: a name has two files, stands in no --methods, or is neither a method's nor has
+            a file.
     """
     files: dict[str, Path] = {}
     for text in texts:
         name, separator, file = text.partition("=")
         if not separator or Path(text).exists():
             name, file = "", text
-        if name:
-            methods.get(name)
         if name in files:
             raise InputError(f"Two checkpoints are given for '{name or 'all methods'}'; give one.")
         files[name] = Path(file)
+    wanted = {evaluation.parse_method(spec)[0] for spec in method_specs}
+    for name in filter(None, files):
+        if name not in wanted and name not in methods.names():
+            raise InputError(
+                f"The checkpoint '{name}={files[name]}' belongs to none of the methods; add "
+                f"'{name}' to --methods, or leave it out."
+            )
+    for name in wanted - set(files):
+        methods.get(name)
     return files
 
 
@@ -161,8 +172,13 @@ def _creator(
 
     def create(spec: str) -> Inverter:
         name, steps = evaluation.parse_method(spec, refine)
-        file = files.get(name, files.get(""))
-        inverter = methods.create(name, generator, checkpoint=file, backend=backend, device=device)
+        if name in methods.names():
+            file = files.get(name, files.get(""))
+            inverter = methods.create(
+                name, generator, checkpoint=file, backend=backend, device=device
+            )
+        else:
+            inverter = methods.open_checkpoint(files[name], backend=backend, device=device)
         if not steps:
             return inverter
         return evaluation.Refined(inverter, methods.refiner(inverter.generator), steps)

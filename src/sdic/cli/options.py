@@ -17,7 +17,8 @@ MethodName = Annotated[
 ]
 GeneratorName = Annotated[str, typer.Option("--generator", help="mobile or stylegan2.")]
 Checkpoint = Annotated[
-    Path | None, typer.Option(help="Published StyleGAN2, e4e or SDIC file, for stylegan2.")
+    Path | None,
+    typer.Option(help="A file of `sdic train export`; or a published one, for stylegan2."),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 Backend = Annotated[str, typer.Option(help="auto, eager, compiled, openvino or openvino-bf16.")]

@@ -16,7 +16,7 @@ from sdic.methods.optimisation import Optimisation
 from sdic.methods.pti import PTI
 from sdic.methods.published import load_published
 from sdic.methods.storage import load_inversion, save_inversion
-from sdic.methods.trained import load_e4e, load_sdic
+from sdic.methods.trained import load_e4e, load_exported, load_sdic
 from sdic.methods.transfer import Addition
 from sdic.runtime.backends import (
     accelerate,
@@ -25,6 +25,7 @@ from sdic.runtime.backends import (
     resolve_backend,
 )
 from sdic.runtime.delegating import original
+from sdic.weights.exported import is_exported
 
 __all__ = [
     "DEFAULT",
@@ -35,6 +36,7 @@ __all__ = [
     "get",
     "load_inversion",
     "names",
+    "open_checkpoint",
     "refiner",
     "save_inversion",
 ]
@@ -144,8 +146,9 @@ def create(
     Args:
         name: key of the method.
         generator: key of the generator, or the generator itself.
-        checkpoint: an official SDIC or e4e file, for "sdic" and "e4e" on "stylegan2"; a StyleGAN2
-            file for the methods that optimise.
+        checkpoint: for "sdic" and "e4e" an official file, on "stylegan2", or a file that
+            `sdic train export` made, on the generator it was trained for; for the methods that
+            optimise a StyleGAN2 file.
         backend: how generator and networks are run, see `runtime.backends.resolve_backend`.
         device: a torch device.
 
@@ -155,18 +158,39 @@ def create(
     """
     method = get(name)
     if checkpoint is not None and not method.optimises:
-        inverter: Inverter = load_published(checkpoint)
+        inverter = _read_checkpoint(checkpoint)
         if inverter.name != name:
             raise InputError(
                 f"{checkpoint} is a file of the method '{inverter.name}', not '{name}'; choose "
                 f"--method {inverter.name}, or give another file."
             )
-        backend = resolve_backend(inverter.generator, backend, device)
-    else:
-        if isinstance(generator, str):
-            generator = generators.create(generator, checkpoint)
-        backend = resolve_backend(generator, backend, device)
-        inverter = method.make(generator.to(device))
+        return _on_backend(inverter, backend, device)
+    if isinstance(generator, str):
+        generator = generators.create(generator, checkpoint)
+    backend = resolve_backend(generator, backend, device)
+    return _on_backend(method.make(generator.to(device)), backend, device)
+
+
+def open_checkpoint(
+    checkpoint: str | Path, *, backend: str = "auto", device: str = "cpu"
+) -> Inverter:
+    """The method of a trained or published file, whichever it is, ready to run; see `create`.
+
+    Raises:
+        InputError: there is no such file, or no such backend.
+        WeightsError: the file cannot be read, or does not fit.
+    """
+    return _on_backend(_read_checkpoint(checkpoint), backend, device)
+
+
+def _read_checkpoint(checkpoint: str | Path) -> Inverter:
+    path = Path(checkpoint)
+    return load_exported(path) if is_exported(path) else load_published(checkpoint)
+
+
+def _on_backend(inverter: Inverter, backend: str, device: str) -> Inverter:
+    """The inverter with its generator and its networks run by a backend."""
+    backend = resolve_backend(inverter.generator, backend, device)
     accelerated = accelerate(inverter.generator, backend, device)
     if isinstance(inverter, (Optimisation, PTI)):
         inverter.guide = differentiable(accelerated)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -112,8 +112,18 @@ class Inverter(ABC):
         with the last two of the codes before compensation; eq. 6 is F* + F(edited w) - F(w).
         Strength 0 gives back the inversion exactly. `gains` and `release` are used where there is
         an F*.
+
+        Raises:
+            InputError: the F* of the inversion is of another layer of the generator.
         """
         latents, features = inversion.latents, inversion.features
+        expected = self.generator.feature_shape
+        if features is not None and tuple(features.shape[1:]) != tuple(expected):
+            raise InputError(
+                f"The inversion keeps features of {_by(features.shape[1:])}, the generator here is "
+                f"compensated at {_by(expected)}; load the checkpoint that the inversion was made "
+                "with, or invert the photo again."
+            )
         if edit is not None:
             if features is not None:
                 edit = edit.scaled(self.gains)
@@ -149,6 +159,10 @@ class Inverter(ABC):
             return half(*args)  # type: ignore[no-any-return]
         changed = {f"generator.{name}": weight for name, weight in weights.items()}
         return functional_call(half, changed, args)  # type: ignore[no-any-return]
+
+
+def _by(shape: Iterable[int]) -> str:
+    return "x".join(map(str, shape))
 
 
 class _FirstHalf(torch.nn.Module):

@@ -1,24 +1,37 @@
-"""The project's own trained networks, as they ship in the package."""
+"""Trained networks in a method that is ready to run: those of the package, and those of a user."""
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from pathlib import Path
+from typing import TypeVar
+
+from torch import nn
 
 from sdic import weights
 from sdic.encoders.compact import CompactEncoder
-from sdic.errors import InputError
+from sdic.errors import InputError, WeightsError
 from sdic.generators.base import Generator
 from sdic.methods.compact import CompactDICN, CompactDIPN
 from sdic.methods.compact_transfer import CompactTransfer
+from sdic.methods.components import (
+    Components,
+    build_compensation,
+    build_encoder,
+    build_generator,
+    build_transfer,
+)
 from sdic.methods.e4e import E4E
 from sdic.methods.sdic import SDIC
-from sdic.weights.checkpoints import load_strict
+from sdic.weights import exported
+from sdic.weights.exported import Exported
 
 # Registry keys of the weights for each generator: encoder; DIPN, DICN and the transfer.
 TRAINED = {"mobile": ("encoder-mobile", "sdic-mobile")}
 # Beside the trained transfer, see `Inverter`; chosen on photos that were held out from training.
 RELEASE = 0.7
 GAINS = {"age": 1.5}
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def load_e4e(generator: Generator) -> E4E:
@@ -40,19 +53,63 @@ def load_sdic(generator: Generator) -> SDIC:
     """
     encoder_key, key = _keys(generator)
     channels = generator.feature_shape[0]
-    networks = {
-        "dipn": CompactDIPN(),
-        "dicn": CompactDICN(generator.num_styles, channels),
-        "transfer": CompactTransfer(channels),
-    }
-    tensors = weights.load(key)
-    for name, network in networks.items():
-        load_strict(network, _part(tensors, name), f"{key}: {name}")
-        _frozen(network)
-    encoder = _encoder(generator, encoder_key)
-    sdic = SDIC(generator, encoder, networks["dipn"], networks["dicn"])
-    sdic.transfer, sdic.release, sdic.gains = networks["transfer"], RELEASE, GAINS
+    trained = exported.read(key)
+    dipn = _filled(trained, CompactDIPN(), "dipn")
+    dicn = _filled(trained, CompactDICN(generator.num_styles, channels), "dicn")
+    sdic = SDIC(generator, _encoder(generator, encoder_key), dipn, dicn)
+    sdic.transfer = _filled(trained, CompactTransfer(channels), "transfer")
+    sdic.release, sdic.gains = RELEASE, GAINS
     return sdic
+
+
+def load_exported(path: Path) -> SDIC | E4E:
+    """What `sdic train export` made of a run, on the generator that it was trained for.
+
+    A file of the task "encoder" is e4e's; the others are SDIC's, with the encoder that the recipe
+    names: a weight of the registry, or a file at its path or beside this one. Edits follow eq. 6,
+    or the trained transfer with the `RELEASE` of the shipped one, but without its gains.
+
+    Raises:
+        WeightsError: the file or its encoder is not there or cannot be read, or does not fit.
+        InputError: the recipe in the file names components that there are not.
+    """
+    trained = exported.read(path)
+    components = _components(trained)
+    generator = build_generator(components)
+    if trained.recipe.get("task") == "encoder":
+        return E4E(generator, _filled(trained, build_encoder(components, generator), "encoder"))
+    source = _encoder_of(components, path)
+    encoder = _filled(exported.read(source), build_encoder(components, generator), "encoder")
+    dipn, dicn = build_compensation(components, generator)
+    sdic = SDIC(generator, encoder, _filled(trained, dipn, "dipn"), _filled(trained, dicn, "dicn"))
+    if "transfer" in trained.networks:
+        sdic.transfer = _filled(trained, build_transfer(components, generator), "transfer")
+        sdic.release = RELEASE
+    return sdic
+
+
+def _components(trained: Exported) -> Components:
+    try:
+        return Components(**trained.recipe.get("components", {}))
+    except TypeError as error:
+        raise WeightsError(
+            f"{trained.source} was trained by another version of sdic ({error}); export it again "
+            "with this one."
+        ) from error
+
+
+def _encoder_of(components: Components, path: Path) -> str | Path:
+    """The registry's name of the encoder, or its file."""
+    named = components.encoder_weights
+    if named in weights.names():
+        return named
+    for place in (Path(named), path.parent / Path(named).name):
+        if named and place.is_file():
+            return place
+    raise WeightsError(
+        f"{path} stands on the encoder '{named}', which is neither at that path nor beside the "
+        "file; put it there."
+    )
 
 
 def _keys(generator: Generator) -> tuple[str, str]:
@@ -65,19 +122,8 @@ def _keys(generator: Generator) -> tuple[str, str]:
 
 
 def _encoder(generator: Generator, key: str) -> nn.Module:
-    encoder = CompactEncoder(generator.num_styles)
-    load_strict(encoder, _part(weights.load(key), "encoder"), key)
-    return _frozen(encoder)
+    return _filled(exported.read(key), CompactEncoder(generator.num_styles), "encoder")
 
 
-def _part(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
-    prefix = f"{name}."
-    return {
-        key[len(prefix) :]: tensor.float()
-        for key, tensor in tensors.items()
-        if key.startswith(prefix)
-    }
-
-
-def _frozen(network: nn.Module) -> nn.Module:
-    return network.eval().requires_grad_(False)
+def _filled(trained: Exported, network: Network, name: str) -> Network:
+    return trained.fill(network, name).eval().requires_grad_(False)

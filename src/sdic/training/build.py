@@ -1,4 +1,4 @@
-"""From a recipe to a task with its data: the one place where components are looked up by name."""
+"""From a recipe to a task with its data, of the components that the recipe names."""
 
 from __future__ import annotations
 
@@ -8,29 +8,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from sdic import generators, weights
+from sdic import weights
 from sdic.editing import library
-from sdic.encoders.compact import CompactEncoder
-from sdic.encoders.e4e import E4EEncoder
 from sdic.encoders.latent_discriminator import LatentDiscriminator
 from sdic.errors import TrainingError
 from sdic.generators.base import Generator
 from sdic.generators.mobile import MobileStyleGAN
 from sdic.generators.mobile_fused import fuse, to_bfloat16
 from sdic.losses import IdentityLoss, JointLoss, LossWeights, perceptual
-from sdic.methods.compact import CompactDICN, CompactDIPN
-from sdic.methods.compact_transfer import CompactTransfer
-from sdic.methods.dicn import DICN
-from sdic.methods.dipn import DIPN
+from sdic.methods import components
 from sdic.recognition import identity
 from sdic.training.data import Mixture, Photos, derive_seed
 from sdic.training.edited_pairs import EditedPairs, EditSampler
 from sdic.training.recipe import Recipe
 from sdic.training.task import Data, Task
 from sdic.training.tasks import CompensationTask, EditingTask, EncoderTask
+from sdic.weights import exported
 
 
 def build_generator(recipe: Recipe) -> Generator:
@@ -38,10 +33,8 @@ def build_generator(recipe: Recipe) -> Generator:
 
     A fused generator also runs in the recipe's precision.
     """
-    options = dict(recipe.components.options.get("generator", {}))
-    fused = options.pop("fused", False)
-    generator = _call("generator", generators.create, (recipe.components.generator,), options)
-    if fused:
+    generator = components.build_generator(recipe.components)
+    if recipe.components.fused:
         if not isinstance(generator, MobileStyleGAN):
             raise TrainingError(
                 "components.options.generator.fused is for the mobile generator only."
@@ -49,7 +42,7 @@ def build_generator(recipe: Recipe) -> Generator:
         fuse(generator)
         if recipe.precision == "bf16":
             to_bfloat16(generator)
-    return generator  # type: ignore[no-any-return]
+    return generator
 
 
 def build_task(recipe: Recipe, generator: Generator) -> Task:
@@ -124,7 +117,7 @@ def _edit_sampler(recipe: Recipe, generator: Generator) -> EditSampler:
 
 def _compensation_task(recipe: Recipe, generator: Generator) -> CompensationTask:
     encoder = _trained_encoder(recipe, generator)
-    dipn, dicn = _compensation(recipe, generator)
+    dipn, dicn = components.build_compensation(recipe.components, generator)
     return CompensationTask(
         generator, encoder, dipn, dicn, recipe.losses, _joint(recipe), recipe.image_size
     )
@@ -132,17 +125,15 @@ def _compensation_task(recipe: Recipe, generator: Generator) -> CompensationTask
 
 def _editing_task(recipe: Recipe, generator: Generator) -> EditingTask:
     encoder = _trained_encoder(recipe, generator)
-    dipn, dicn = _compensation(recipe, generator)
-    options = recipe.components.options.get("transfer", {})
-    channels = generator.feature_shape[0]
-    transfer = _call("transfer", CompactTransfer, (channels,), options)
+    dipn, dicn = components.build_compensation(recipe.components, generator)
+    transfer = components.build_transfer(recipe.components, generator)
     networks = {"dipn": dipn, "dicn": dicn, "transfer": transfer}
     source = recipe.components.compensation_weights
     if source:
-        parts = _read_exported(source)
+        start = exported.read(source)
         for name, network in networks.items():
-            if name != "transfer" or name in parts:  # a first part of the training has none
-                _load_part(network, name, parts, source)
+            if name != "transfer" or name in start.networks:  # a first part has none
+                start.fill(network, name)
     return EditingTask(
         generator,
         encoder,
@@ -156,44 +147,18 @@ def _editing_task(recipe: Recipe, generator: Generator) -> EditingTask:
 
 
 def _trained_encoder(recipe: Recipe, generator: Generator) -> Any:
-    encoder = _encoder(recipe, generator)
     if not recipe.components.encoder_weights:
         raise TrainingError(
             "Compensation stands on a trained encoder; name its file in "
             "components.encoder_weights (made by `sdic train export`)."
         )
-    return encoder.eval().requires_grad_(False)
-
-
-def _compensation(recipe: Recipe, generator: Generator) -> tuple[nn.Module, nn.Module]:
-    """DIPN and DICN with fresh weights."""
-    names, options = recipe.components, recipe.components.options
-    dipn_options, dicn_options = options.get("dipn", {}), options.get("dicn", {})
-    if names.dipn == "compact":
-        dipn = _call("dipn", CompactDIPN, (), dipn_options)
-    else:
-        dipn = _call("dipn", DIPN, (names.dipn,), dipn_options)
-    styles, shape = generator.num_styles, generator.feature_shape
-    if names.dicn == "compact":
-        dicn = _call("dicn", CompactDICN, (styles, shape[0]), dicn_options)
-    else:
-        dicn = _call("dicn", DICN, (styles, shape, names.dicn), dicn_options)
-    return dipn, dicn
+    return _encoder(recipe, generator).eval().requires_grad_(False)
 
 
 def _encoder(recipe: Recipe, generator: Generator) -> Any:
-    name, options = recipe.components.encoder, recipe.components.options.get("encoder", {})
-    if name == "compact":
-        mean = generator.mean_latent
-        encoder = _call("encoder", CompactEncoder, (generator.num_styles, mean), options)
-    elif name == "e4e":
-        encoder = _call("encoder", E4EEncoder, (generator.num_styles,), options)
-        encoder.mean_latent.copy_(generator.mean_latent.expand_as(encoder.mean_latent))
-    else:
-        raise TrainingError(f"There is no encoder '{name}'; known are: compact, e4e.")
-    if recipe.components.encoder_weights:
-        _load_exported(encoder, "encoder", recipe.components.encoder_weights)
-    return encoder
+    encoder = components.build_encoder(recipe.components, generator)
+    source = recipe.components.encoder_weights
+    return exported.read(source).fill(encoder, "encoder") if source else encoder
 
 
 def _joint(recipe: Recipe) -> JointLoss:
@@ -207,58 +172,6 @@ def _joint(recipe: Recipe) -> JointLoss:
     )
 
 
-def _call(
-    component: str, factory: Any, arguments: tuple[Any, ...], options: Mapping[str, Any]
-) -> Any:
-    """Build a component, naming it where its options do not fit."""
-    try:
-        return factory(*arguments, **options)
-    except TypeError as error:
-        raise TrainingError(
-            f"components.options.{component} does not fit the component: {error}."
-        ) from error
-
-
 def _needed(network: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Those tensors that the network has; a published trunk has its classifier, too."""
     return {key: value for key, value in tensors.items() if key in network.state_dict()}
-
-
-def _load_exported(network: nn.Module, name: str, source: str) -> None:
-    """Load one network of a file that `sdic train export` made, or of a weight by its name."""
-    _load_part(network, name, _read_exported(source), source)
-
-
-def _read_exported(source: str) -> dict[str, dict[str, Tensor]]:
-    """The networks of such a file, each as its tensors by name."""
-    path = Path(source)
-    if not path.exists() and source in weights.names():
-        path = weights.path(source)
-    parts: dict[str, dict[str, Tensor]] = {}
-    try:
-        with safe_open(path, "pt") as file:
-            for key in file.keys():  # noqa: SIM118 - the file is no mapping
-                name, _, rest = key.partition(".")
-                parts.setdefault(name, {})[rest] = file.get_tensor(key)
-    except (OSError, SafetensorError) as error:
-        raise TrainingError(
-            f"The weights {path} cannot be read ({error}); give a file of `sdic train export`."
-        ) from error
-    return parts
-
-
-def _load_part(
-    network: nn.Module, name: str, parts: Mapping[str, Mapping[str, Tensor]], source: str
-) -> None:
-    own, tensors = network.state_dict(), parts.get(name, {})
-    wrong = [
-        key
-        for key in own.keys() | tensors.keys()
-        if key not in own or key not in tensors or own[key].shape != tensors[key].shape
-    ]
-    if wrong:
-        raise TrainingError(
-            f"The weights {source} are not of this {name}: {len(wrong)} tensors differ, for "
-            f"example '{min(wrong)}'. Give the file of a run with the same components."
-        )
-    network.load_state_dict(tensors)

@@ -12,6 +12,7 @@ from torch import Tensor
 from sdic.errors import TrainingError
 from sdic.training import checkpoint, packing
 from sdic.training.curve import read_curve
+from sdic.weights.exported import FORMAT
 
 
 def export(run: Path, out: Path) -> dict[str, str]:
@@ -39,7 +40,7 @@ def export(run: Path, out: Path) -> dict[str, str]:
             exported[key] = _reduced(key, tensors.get(f"ema.{key}", value))
     curve = [row for row in read_curve(run / "curve.csv") if int(row["step"]) <= step]
     metadata = {
-        "format": "sdic-training-1",
+        "format": FORMAT,
         "step": str(step),
         "recipe": json.dumps(extra["recipe"]),
         "metrics": json.dumps(curve[-1] if curve else {}),

@@ -12,36 +12,12 @@ from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 from sdic.errors import TrainingError
+from sdic.methods.components import Components
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
-
-
-@dataclass(frozen=True)
-class Components:
-    """The parts of a task by name, and constructor arguments for each that needs some.
-
-    Attributes:
-        generator: key of `sdic.generators`.
-        encoder: "compact" or "e4e".
-        encoder_weights: file that `sdic train export` made of an encoder's run, or a name of
-            `sdic weights list`.
-        compensation_weights: the same of DIPN and DICN, where the task "editing" starts; of the
-            transfer too, if it is in the file.
-        dipn: "compact", "paper" or "published".
-        dicn: "compact", "paper" or "published".
-        options: constructor arguments, e.g. `options.dipn.channels = 128`.
-    """
-
-    generator: str = "mobile"
-    encoder: str = "compact"
-    encoder_weights: str = ""
-    compensation_weights: str = ""
-    dipn: str = "compact"
-    dicn: str = "compact"
-    options: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

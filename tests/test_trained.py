@@ -1,0 +1,158 @@
+"""Files of `sdic train export` become methods again, with the encoder that they stand on."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from sdic import methods
+from sdic.editing.direction import Direction, Edit
+from sdic.encoders.compact import CompactEncoder
+from sdic.errors import InputError, WeightsError
+from sdic.methods.compact import CompactDICN, CompactDIPN
+from sdic.methods.compact_transfer import CompactTransfer
+from sdic.methods.e4e import E4E
+from sdic.methods.sdic import SDIC
+from sdic.methods.transfer import Addition
+from sdic.training import recipe as recipes
+from sdic.weights import exported
+from tiny import tiny_generator
+
+SMALL = {
+    "dipn": {"channels": 16, "blocks": 1, "cell": 8},  # F is 32x32
+    "dicn": {"channels": 16, "blocks": 1, "fine_channels": 4, "fine_blocks": 1},
+    "transfer": {"channels": 8, "fine_channels": 4},
+}
+
+
+@pytest.fixture(scope="module")
+def generator():
+    return tiny_generator()
+
+
+@pytest.fixture(autouse=True)
+def shelf(monkeypatch, generator):
+    monkeypatch.setattr("sdic.generators.create", lambda name, **options: generator)
+
+
+@pytest.fixture(scope="module")
+def parts(generator):
+    torch.manual_seed(3)
+    made = {
+        "encoder": CompactEncoder(generator.num_styles, generator.mean_latent),
+        "dipn": CompactDIPN(**SMALL["dipn"]),
+        "dicn": CompactDICN(generator.num_styles, generator.feature_shape[0], **SMALL["dicn"]),
+        "transfer": CompactTransfer(generator.feature_shape[0], **SMALL["transfer"]),
+    }
+    for name in ("dicn", "transfer"):
+        for value in made[name].parameters():
+            torch.nn.init.normal_(value, std=0.02)
+    return made
+
+
+def write(path, parts, task, **components):
+    """A file as `sdic train export` writes it, of a shipped recipe with small networks."""
+    names = {"encoder": ["encoder"], "compensation": ["dipn", "dicn"]}
+    tensors = {
+        f"{name}.{key}": value.half() if value.ndim > 1 else value
+        for name in names.get(task, ["dipn", "dicn", "transfer"])
+        for key, value in parts[name].state_dict().items()
+    }
+    table = recipes.load("sdic-compact").to_dict()
+    table |= {"task": task, "components": {"options": SMALL} | components}
+    metadata = {"format": exported.FORMAT, "step": "5", "recipe": json.dumps(table)}
+    save_file({key: value.contiguous() for key, value in tensors.items()}, path, metadata)
+    return path
+
+
+def test_an_encoder_is_e4e(tmp_path, parts, generator):
+    path = write(tmp_path / "e.safetensors", parts, "encoder")
+    inverter = methods.create("e4e", checkpoint=path, backend="eager")
+    assert isinstance(inverter, E4E)
+    assert inverter.generator is generator
+    wanted = parts["encoder"].to_w.weight.half().float()
+    assert torch.equal(inverter.encoder.to_w.weight, wanted)
+    with pytest.raises(InputError, match="is a file of the method 'e4e', not 'sdic'"):
+        methods.create("sdic", checkpoint=path, backend="eager")
+
+
+@pytest.mark.parametrize("place", ["elsewhere", "beside"])
+def test_compensation_stands_on_its_encoder_and_edits_by_eq_6(tmp_path, parts, place):
+    encoder = write(tmp_path / "e.safetensors", parts, "encoder")
+    named = str(encoder) if place == "elsewhere" else "runs/on/another/machine/e.safetensors"
+    path = write(tmp_path / "c.safetensors", parts, "compensation", encoder_weights=named)
+    inverter = methods.open_checkpoint(path, backend="eager")
+    assert isinstance(inverter, SDIC)
+    assert isinstance(inverter.transfer, Addition)
+    assert (inverter.release, inverter.gains) == (0.0, {})
+    assert not any(p.requires_grad for n in inverter.networks.values() for p in n.parameters())
+    images = torch.zeros(1, 3, 256, 256)
+    inversion = inverter.invert(images)
+    assert not torch.equal(inversion.latents, inversion.base_latents)
+    edit = Edit.of(Direction("up", torch.ones(512), inverter.generator.name), 0.1)
+    assert torch.isfinite(inverter.synthesize(inversion, edit, 256)).all()
+
+
+def test_an_encoder_of_the_registry_and_a_trained_transfer(tmp_path, parts, monkeypatch):
+    tensors = {f"encoder.{key}": value for key, value in parts["encoder"].state_dict().items()}
+    monkeypatch.setattr("sdic.weights.load", lambda name: tensors)
+    named = "encoder-mobile"
+    path = write(tmp_path / "t.safetensors", parts, "editing", encoder_weights=named)
+    inverter = methods.create("sdic", checkpoint=path, backend="eager")
+    assert isinstance(inverter.transfer, CompactTransfer)
+    assert inverter.release > 0
+    assert inverter.gains == {}
+
+
+def test_options_of_the_recipe_reach_the_generator(tmp_path, parts, generator, monkeypatch):
+    asked = {}
+    monkeypatch.setattr(
+        "sdic.generators.create", lambda name, **options: asked.update(options) or generator
+    )
+    options = SMALL | {"generator": {"feature_layer": 5, "fused": True}}
+    methods.open_checkpoint(
+        write(tmp_path / "e.safetensors", parts, "encoder", options=options), backend="eager"
+    )
+    assert asked == {"feature_layer": 5}
+
+
+def test_files_that_cannot_be_run_say_why(tmp_path, parts):
+    path = write(tmp_path / "c.safetensors", parts, "compensation", encoder_weights="gone.st")
+    with pytest.raises(WeightsError, match=r"stands on the encoder 'gone\.st'"):
+        methods.open_checkpoint(path)
+    path = write(tmp_path / "o.safetensors", parts, "encoder", colour="red")
+    with pytest.raises(WeightsError, match="another version of sdic"):
+        methods.open_checkpoint(path)
+    path = write(tmp_path / "w.safetensors", parts, "compensation", encoder_weights=str(path))
+    with pytest.raises(WeightsError, match="another version"):
+        methods.create("sdic", checkpoint=tmp_path / "o.safetensors")
+    write(tmp_path / "o.safetensors", parts, "encoder")
+    options = SMALL | {"dipn": {"channels": 8, "blocks": 1}}
+    path = write(
+        tmp_path / "w.safetensors",
+        parts,
+        "compensation",
+        encoder_weights=str(tmp_path / "o.safetensors"),
+        options=options,
+    )
+    with pytest.raises(WeightsError, match="dipn does not fit CompactDIPN"):
+        methods.open_checkpoint(path)
+    torn = tmp_path / "torn.safetensors"
+    torn.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(WeightsError, match="not a complete safetensors file"):
+        methods.open_checkpoint(torn)
+    save_file({"a": torch.zeros(1)}, torn, {"format": exported.FORMAT, "recipe": "[1"})
+    with pytest.raises(WeightsError, match=r"The recipe in .* cannot be read"):
+        methods.open_checkpoint(torn)
+
+
+def test_an_inversion_of_another_layer_is_refused(tmp_path, parts, generator):
+    write(tmp_path / "e.safetensors", parts, "encoder")
+    path = write(tmp_path / "c.safetensors", parts, "compensation", encoder_weights="e.safetensors")
+    inverter = methods.open_checkpoint(path, backend="eager")
+    inversion = inverter.invert(torch.zeros(1, 3, 256, 256))
+    assert inversion.features is not None
+    inversion.features = inversion.features[:, :, ::2, ::2]
+    with pytest.raises(InputError, match="load the checkpoint that the inversion was made with"):
+        inverter.synthesize(inversion)
