@@ -11,11 +11,17 @@ from sdic.methods.base import Inverter
 from sdic.methods.compact import CompactDICN, CompactDIPN
 from sdic.methods.compact_transfer import CompactTransfer
 from sdic.methods.e4e import E4E
+from sdic.methods.edit_first import EditFirstSDIC
 from sdic.methods.sdic import SDIC
 from sdic.methods.transfer import Addition
 from sdic.runtime.delegating import CompiledGenerator
 from tiny import tiny_generator
 
+RULES = {
+    "sdic-eq6": (0.0, SDIC),
+    "sdic-release": (0.7, SDIC),
+    "sdic-edit-first": (0.0, EditFirstSDIC),
+}
 OPTIMISING = {"optimisation-w", "optimisation-w+", "optimisation-f", "pti"}
 
 
@@ -51,7 +57,7 @@ def shelf(monkeypatch, trained):
 
 
 def test_names():
-    assert set(methods.names()) == {"sdic", "sdic-eq6", "sdic-release", "e4e"} | OPTIMISING
+    assert set(methods.names()) == {"sdic", *RULES, "e4e"} | OPTIMISING
     assert methods.DEFAULT in methods.names()
     for name in methods.names():
         method = methods.get(name)
@@ -85,8 +91,9 @@ def test_trained_weights_reach_their_networks(network, shelf, trained):
 
 
 def test_how_the_methods_edit(network, shelf):
-    for name, release in (("sdic-eq6", 0.0), ("sdic-release", 0.7)):
+    for name, (release, kind) in RULES.items():
         inverter = methods.create(name, network, backend="eager")
+        assert type(inverter) is kind
         assert isinstance(inverter.transfer, Addition)
         assert (inverter.release, inverter.gains) == (release, {})
     trained = methods.create("sdic", network, backend="eager")

@@ -17,6 +17,7 @@ from sdic.methods.dipn import (
     VolumeStem,
 )
 from sdic.methods.e4e import E4E
+from sdic.methods.edit_first import EditFirstSDIC
 from sdic.methods.sdic import SDIC
 from sdic.methods.transfer import released
 
@@ -260,12 +261,21 @@ def test_published_edit_takes_features_of_the_compensated_latents(sdic, images, 
     assert not torch.allclose(sdic.synthesize(inversion, nothing), unedited)
 
 
-def test_edit_then_compensate_compares_the_photo_with_the_edited_image(sdic, images, edit):
+def test_edit_first_compares_the_photo_with_the_edited_image(sdic, images, edit):
+    first = EditFirstSDIC(sdic.generator, sdic.encoder, sdic.dipn, sdic.dicn)
+    inversion = first.invert(images)
     latents = edit.apply(sdic.encoder(images))
     initial = sdic.generator(latents, 256).clamp(-1, 1)
     features, enhanced = sdic.dicn(images - initial, sdic.generator.to_features(latents), latents)
     expected = sdic.generator.from_features(features, enhanced)
-    torch.testing.assert_close(sdic.edit_then_compensate(images, edit), expected)
+    torch.testing.assert_close(first.synthesize(inversion, edit), expected)
+    assert not torch.allclose(expected, sdic.synthesize(inversion, edit), atol=1e-3)
+    nothing = Edit.of(edit.steps[0][0], 0.0)
+    unedited = sdic.synthesize(sdic.invert(images))
+    assert torch.equal(first.synthesize(inversion, nothing), unedited)
+    assert torch.equal(first.synthesize(inversion), unedited)
+    with pytest.raises(InputError, match="does not keep the photo"):
+        first.synthesize(sdic.invert(images), edit)
 
 
 def test_initial_reconstruction_of_the_presets(sdic, images):
@@ -298,9 +308,7 @@ def test_e4e_keeps_the_codes_of_its_encoder(images):
     torch.testing.assert_close(method.synthesize(inversion, size=256), inversion.reconstruction)
 
 
-def test_images_of_another_size_are_refused(sdic, edit):
+def test_images_of_another_size_are_refused(sdic):
     small = torch.zeros(1, 3, 128, 128)
     with pytest.raises(InputError, match="256"):
         sdic.invert(small)
-    with pytest.raises(InputError, match="256"):
-        sdic.edit_then_compensate(small, edit)

@@ -28,6 +28,7 @@ def inversion(compensated=True, num=2):
         torch.rand(num, 3, 256, 256, generator=random) * 2 - 1,
         {"blocks.0.conv1.bias": torch.randn(1, 8, 1, 1, generator=random)} if compensated else {},
         {"photo": "Müller, Ägypten.jpg", "crop": "[1, 2]"} if compensated else {},
+        torch.rand(num, 3, 256, 256, generator=random) if compensated else None,
     )
 
 

@@ -267,4 +267,5 @@ def _on(inversion: Inversion, device: torch.device) -> Inversion:
         inversion.reconstruction.to(device),
         {name: weight.to(device) for name, weight in inversion.weights.items()},
         inversion.metadata,
+        None if inversion.photo is None else inversion.photo.to(device),
     )

@@ -12,12 +12,13 @@ from sdic.generators.base import Generator
 from sdic.losses import perceptual
 from sdic.methods import optimisation, pti
 from sdic.methods.base import Inversion, Inverter
+from sdic.methods.edit_first import EditFirstSDIC
 from sdic.methods.optimisation import Optimisation
 from sdic.methods.pti import PTI
 from sdic.methods.published import load_published
+from sdic.methods.sdic import SDIC
 from sdic.methods.storage import load_inversion, save_inversion
 from sdic.methods.trained import load_e4e, load_exported, load_sdic
-from sdic.methods.transfer import Addition
 from sdic.runtime.backends import (
     accelerate,
     accelerate_network,
@@ -61,12 +62,18 @@ class Method:
     optimises: bool = False
 
 
-def _sdic_by_rule(release: float) -> Callable[[Generator], Inverter]:
-    """SDIC with edits by eq. 6, without a trained transfer; see `Inverter.release`."""
+def _sdic_by_rule(release: float = 0.0, kind: type[SDIC] = SDIC) -> Callable[[Generator], Inverter]:
+    """SDIC with edits by a rule instead of the trained transfer.
+
+    Args:
+        release: of eq. 6, see `Inverter.release`.
+        kind: SDIC, or one with an order of its own.
+    """
 
     def make(generator: Generator) -> Inverter:
-        inverter = load_sdic(generator)
-        inverter.transfer, inverter.release, inverter.gains = Addition(), release, {}
+        trained = load_sdic(generator)
+        inverter = kind(generator, trained.encoder, trained.dipn, trained.dicn)
+        inverter.release = release
         return inverter
 
     return make
@@ -102,11 +109,16 @@ _METHODS = {
     method.name: method
     for method in (
         Method("sdic", "encoder, then compensation of w and F by DIPN and DICN", load_sdic),
-        Method("sdic-eq6", "as sdic, with edits by the letter of eq. 6", _sdic_by_rule(0.0)),
+        Method("sdic-eq6", "as sdic, with edits by the letter of eq. 6", _sdic_by_rule()),
         Method(
             "sdic-release",
             "as sdic, with edits by eq. 6 that release the compensation where much changes",
             _sdic_by_rule(0.7),
+        ),
+        Method(
+            "sdic-edit-first",
+            "as sdic, but edited before the compensation (figure 4c of the paper)",
+            _sdic_by_rule(kind=EditFirstSDIC),
         ),
         Method("e4e", "the encoder alone", load_e4e),
         Method("optimisation-w", "one code for all rows, by descent", _optimise("w"), True),

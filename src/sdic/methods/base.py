@@ -37,6 +37,7 @@ class Inversion:
         weights: generator parameters that the method changed, by name (PTI, HyperStyle).
         reconstruction: [N,3,256,256] in [-1,1], what `synthesize` gives at 256 without an edit.
         metadata: texts that travel with the file, e.g. where in which photo the crop lay.
+        photo: [N,3,256,256] in [-1,1], what was inverted, in methods whose edits need it.
     """
 
     method: str
@@ -47,6 +48,7 @@ class Inversion:
     reconstruction: Tensor
     weights: dict[str, Tensor] = field(default_factory=dict)
     metadata: dict[str, str] = field(default_factory=dict)
+    photo: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.latents)

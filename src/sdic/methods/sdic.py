@@ -193,17 +193,3 @@ class SDIC(Inverter):
         base = self.generator.to_features(inversion.base_latents)
         features = inversion.features - base + self.generator.to_features(latents)
         return self.generator.from_features(features, latents, size)
-
-    @torch.no_grad()
-    def edit_then_compensate(self, images: Tensor, edit: Edit, size: int | None = None) -> Tensor:
-        """Edit, then compensate (ablation "EC"): photos to edited images [N,3,size,size].
-
-        The paper argues against it: the initial edited image takes the place of R_o, so the
-        networks see the edit as an error and take part of it back.
-
-        Raises:
-            InputError: the images have another shape or range.
-        """
-        check_images(images)
-        made = self.compensate(images, edit.apply(self.encoder(images)))
-        return self.generator.from_features(made.enhanced_features, made.enhanced_latents, size)

@@ -44,6 +44,8 @@ def save_inversion(inversion: Inversion, path: Path) -> None:
         tensors["base_latents"] = inversion.base_latents
     if inversion.features is not None:
         tensors["features"] = inversion.features
+    if inversion.photo is not None:
+        tensors["photo"] = inversion.photo
     tensors |= {WEIGHTS_PREFIX + name: value for name, value in inversion.weights.items()}
     header = {
         "format": FORMAT,
@@ -131,9 +133,9 @@ def _assemble(header: dict[str, Any], tensors: dict[str, Tensor], path: Path) ->
         for name, value in tensors.items()
         if name.startswith(WEIGHTS_PREFIX)
     }
-    known = {"latents", "base_latents", "features", "reconstruction"}
+    known = {"latents", "base_latents", "features", "reconstruction", "photo"}
     latents, images = tensors.get("latents"), tensors.get("reconstruction")
-    features = tensors.get("features")
+    features, photo = tensors.get("features"), tensors.get("photo")
     base = tensors.get("base_latents", latents)
     whole = (
         latents is not None
@@ -143,6 +145,7 @@ def _assemble(header: dict[str, Any], tensors: dict[str, Tensor], path: Path) ->
         and base.shape == latents.shape
         and images.shape == (len(latents), 3, INVERSION_SIZE, INVERSION_SIZE)
         and (features is None or (features.ndim == 4 and len(features) == len(latents)))
+        and (photo is None or photo.shape == images.shape)
         and len(tensors) == len(weights) + len(known & set(tensors))
     )
     if not whole or latents is None or images is None or base is None:
@@ -159,4 +162,5 @@ def _assemble(header: dict[str, Any], tensors: dict[str, Tensor], path: Path) ->
         images,
         weights,
         header["metadata"],
+        photo,
     )

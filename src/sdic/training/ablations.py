@@ -1,7 +1,7 @@
 """The ablations of the paper: one recipe, a run for each variant, and their table.
 
 Tables 2 and 3 of its supplement, and figure 4a and b (4c, edit before compensation, is another way
-to run the same weights: `SDIC.edit_then_compensate`). The variants are trained for the same number
+to run the same weights: the method "sdic-edit-first"). The variants are trained for the same number
 of steps from the same seed; their measures are those of the validation photos.
 """
 
