@@ -46,7 +46,10 @@ ATTRIBUTES = (
 )
 OWN_JUDGES = ("beard", "glasses", "brightness", "light-side", "warmth")
 BACKEND = "openvino-bf16"
-ATTRIBUTE_OF = {"smile": "happiness"}
+HAPPINESS = "happiness"
+ATTRIBUTE_OF = {"smile": HAPPINESS}
+# Happiness below the one and above the other counts as clear; of the probability, not its log-odds.
+UNHAPPY, HAPPY = 0.2, 0.8
 IDENTITY = "identity"
 SAME_PERSON_LIMIT = 0.6  # distance below which dlib calls two faces one person
 NO_EDIT = Edit(())
@@ -122,6 +125,10 @@ def summarise(
             levels = np.median(values[own], axis=0)
             labels = ["0", *(label(step) for step in steps)]
             entry["levels"] = {k: round(float(v), 3) for k, v in zip(labels, levels, strict=True)}
+            if own == HAPPINESS:
+                happy = 1 / (1 + np.exp(-values[own]))
+                for side, there in (("unhappy", happy < UNHAPPY), ("happy", happy > HAPPY)):
+                    entry[side] = dict(zip(labels, there.mean(0).tolist(), strict=True))
         entry["per strength"] = {
             key: float(change.mean(0) @ steps / (steps @ steps))
             for key, change in changes.items()
@@ -152,7 +159,8 @@ def markdown(measured: Sequence[Mapping[str, Any]], strengths: Strengths) -> str
     """The table in two parts: what a direction is for with what it costs, and all that it changes.
 
     Levels are medians of the direction's own attribute, unedited among them; distances are means of
-    dlib's. Both are in the order of the strengths.
+    dlib's. Both are in the order of the strengths. Below are the shares of faces that are clearly
+    happy or not.
     """
     rows = []
     for entry in measured:
@@ -174,7 +182,14 @@ def markdown(measured: Sequence[Mapping[str, Any]], strengths: Strengths) -> str
         [entry["direction"], *(f"{entry['per strength'][name]:+.2g}" for name in names)]
         for entry in measured
     ]
-    return f"{first}\n\n{table(['direction', *names], effects)}\n"
+    clear = [
+        f"\n{entry['direction']}: happiness is {word} for "
+        + ", ".join(f"{share:.1%} at {at}" for at, share in entry[side].items())
+        for entry in measured
+        for side, word in (("unhappy", f"below {UNHAPPY}"), ("happy", f"above {HAPPY}"))
+        if side in entry
+    ]
+    return "\n".join([first, "", table(["direction", *names], effects), *clear]) + "\n"
 
 
 def crossing(distances: Sequence[tuple[float, float]], limit: float) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import struct
 import zlib
@@ -11,10 +12,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from fakes import FakeDetector, call_main, noise_photo
 from sdic import weights
 from sdic.weights.cache import Entry
+from sdic.weights.exported import FORMAT
 
 CLOSED_PORT = "http://127.0.0.1:9/simple"
 
@@ -167,6 +170,10 @@ def test_wrong_checkpoint(sdic, tmp_path):
     one_error(invert(), "1 keys have an unknown prefix: layer.weight")
     torch.save({"state_dict": np.random.default_rng}, checkpoint)
     one_error(invert(), "wants to run code", "refused")
+    recipe = {"task": "compensation", "components": {"encoder_weights": "gone.safetensors"}}
+    texts = {"format": FORMAT, "recipe": json.dumps(recipe)}
+    save_file({"dipn.bias": torch.ones(1)}, checkpoint, texts)
+    one_error(invert(), "stands on the encoder 'gone.safetensors'", "put it there")
     one_error(invert("--method", "pti"), "The generator 'mobile' has its own weights")
 
 

@@ -189,11 +189,13 @@ def test_a_run_that_was_stopped_goes_on_and_reports_the_same(folder, tmp_path):
     assert resumed == fresh
 
 
-def test_a_method_of_minutes_is_not_run_twice_to_warm_up(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(evaluation.benchmark, "LONG_WARM_UP", 0.0)
-    shelf = Shelf()
-    run(folder, tmp_path / "out", shelf, ["sdic"])
-    assert shelf.made["sdic"].inverted == 3
+def test_a_method_that_iterates_is_not_run_twice_to_warm_up(folder, tmp_path):
+    class Descent(Fake):
+        iterates = True
+
+    made = Descent()
+    run(folder, tmp_path / "out", lambda name: made, ["sdic"])
+    assert made.inverted == 3
 
 
 @pytest.mark.parametrize("change", ["photo", "weights", "settings", "picture"])
@@ -319,14 +321,6 @@ def test_options(tmp_path, monkeypatch):
     assert evaluation.parse_method("sdic", 3) == ("sdic", 3)
     assert evaluation.parse_method("optimisation-w++50") == ("optimisation-w+", 50)
     assert evaluation.parse_method("optimisation-w+") == ("optimisation-w+", 0)
-    files = command.parse_checkpoints(["e4e=e.pt", "own=o.st", "all.pt"], ["sdic", "own+5"])
-    assert {k: str(v) for k, v in files.items()} == {"e4e": "e.pt", "own": "o.st", "": "all.pt"}
-    with pytest.raises(InputError, match="Two checkpoints"):
-        command.parse_checkpoints(["a.pt", "b.pt"], ["sdic"])
-    with pytest.raises(InputError, match=r"'onw=o\.st' belongs to none of the methods; add 'onw'"):
-        command.parse_checkpoints(["onw=o.st"], ["sdic"])
-    with pytest.raises(InputError, match="no method 'own'"):
-        command.parse_checkpoints([], ["sdic", "own"])
     direction = Direction("smile", BRIGHTER, "mobile", strength_range=(-3.0, 0.0))
     monkeypatch.setattr(command.library, "get", lambda name, generator: direction)
     found = command.make_probes("smile=+2,smile=-2", editing=False, generator="mobile")
@@ -335,6 +329,48 @@ def test_options(tmp_path, monkeypatch):
         ("smile=-2", "happiness"),
     ]
     assert [p.label for p in evaluation.probes_of_range([direction])] == ["smile=-3"]
+
+
+def test_checkpoints_by_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("e.pt", "o.st", "all.pt"):
+        (tmp_path / name).touch()
+    files = command.parse_checkpoints(["e4e=e.pt", "own=o.st", "all.pt"], ["sdic", "own+5"])
+    assert {k: str(v) for k, v in files.items()} == {"e4e": "e.pt", "own": "o.st", "": "all.pt"}
+    with pytest.raises(InputError, match="Two checkpoints"):
+        command.parse_checkpoints(["e.pt", "all.pt"], ["sdic"])
+    with pytest.raises(InputError, match=r"no checkpoint file at gone\.st"):
+        command.parse_checkpoints(["own=gone.st"], ["own"])
+    with pytest.raises(InputError, match=r"'onw=o\.st' belongs to none of the methods; add 'onw'"):
+        command.parse_checkpoints(["onw=o.st"], ["sdic"])
+    with pytest.raises(InputError, match="no method 'own'"):
+        command.parse_checkpoints([], ["sdic", "own"])
+
+
+def test_a_file_of_the_users_is_a_method_under_its_name(folder, tmp_path, monkeypatch):
+    (tmp_path / "o.st").touch()
+    monkeypatch.setattr(Painter, "name", "mobile")
+    opened = Fake(0.5)
+    monkeypatch.setattr(command.methods, "create", lambda name, *_, **__: Fake())
+    monkeypatch.setattr(command.methods, "open_checkpoint", lambda path, **_: opened)
+    monkeypatch.setattr(command.evaluation, "load_judges", lambda *_: judges())
+    app = typer.Typer()
+    app.command()(command.benchmark)
+
+    def call(*more):
+        options = ["--json", str(tmp_path / "r.json"), "--device", "cpu", "--limit", "2", *more]
+        named = ["--checkpoint", f"own={tmp_path / 'o.st'}", "--methods", "e4e,own"]
+        return CliRunner().invoke(app, [str(folder), *named, *options])
+
+    assert call().exit_code == 0
+    report = json.loads((tmp_path / "r.json").read_text("utf-8"))
+    assert list(report["results"]) == ["e4e", "own"]
+    assert report["protocol"]["checkpoints"] == {"own": "o.st"}
+    assert opened.inverted == 3  # the warm-up counts
+    opened.generator.name = "cars"
+    result = call()
+    assert isinstance(result.exception, InputError)
+    assert "measure it by a run with --generator cars" in str(result.exception)
 
 
 def test_a_refined_method_comes_closer_and_edits_by_the_methods_own_rule():
@@ -357,6 +393,7 @@ def test_a_refined_method_comes_closer_and_edits_by_the_methods_own_rule():
 
 def test_command(folder, tmp_path, monkeypatch):
     shelf = Shelf()
+    monkeypatch.setattr(Painter, "name", "mobile")
     monkeypatch.setattr(command.methods, "create", lambda name, *_, **__: shelf(name))
     monkeypatch.setattr(command.evaluation, "load_judges", lambda *_: judges())
     app = typer.Typer()

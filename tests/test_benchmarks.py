@@ -95,6 +95,21 @@ def test_directions_are_judged_by_their_change_and_their_distance(monkeypatch):
     assert "| age | +10 |" in text
 
 
+def test_shares_of_clearly_happy_faces(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    script = importlib.import_module("directions")
+    done = [
+        {"happiness": [[0.0, -3.0, 3.0]], "identity": [[0.0, 0.1, 0.1]]},
+        {"happiness": [[2.0, -1.0, 4.0]], "identity": [[0.0, 0.1, 0.1]]},
+    ]
+    strengths = {"smile": [-4.0, 4.0]}
+    (row,) = script.summarise(done, strengths, different_people=0.83)
+    assert row["unhappy"] == {"0": 0, "-4": 0.5, "+4": 0}
+    assert row["happy"] == {"0": 0.5, "-4": 0, "+4": 1}
+    text = script.markdown([row], strengths)
+    assert "smile: happiness is below 0.2 for 0.0% at 0, 50.0% at -4, 0.0% at +4\n" in text
+
+
 def test_separation_of_people(monkeypatch):
     """Distances that overlap in one pair of each kind, and others that do not overlap."""
     monkeypatch.syspath_prepend(BENCHMARKS)

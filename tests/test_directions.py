@@ -205,6 +205,11 @@ def test_foreign_vectors_of_equal_rows_load(tmp_path, shape, kind):
     assert torch.equal(library.get(str(path)).vector, unit(4))
 
 
+def test_a_foreign_vector_of_safetensors_loads(tmp_path):
+    save_file({"boundary": unit(4)}, tmp_path / "age.safetensors")
+    assert torch.equal(read_foreign(tmp_path / "age.safetensors").vector, unit(4))
+
+
 def test_eighteen_different_rows_go_to_the_same_layers(tmp_path):
     np.save(tmp_path / "rows.npy", torch.arange(1, 19).float()[:, None].expand(18, 512).numpy())
     values = read_foreign(tmp_path / "rows.npy").vector[:, 0].tolist()
@@ -234,7 +239,9 @@ def test_pickled_objects_are_refused(tmp_path, capsys):
     torch.save({"boundary": Surprise()}, tmp_path / "a.pt")
     (tmp_path / "b.pt").write_bytes(pickle.dumps(Surprise()))
     np.save(tmp_path / "c.npy", np.array([Surprise()], dtype=object), allow_pickle=True)
-    for name in ("a.pt", "b.pt", "c.npy"):
+    (tmp_path / "d.npz").write_bytes(b"PK\x03\x04 no archive")
+    (tmp_path / "e.safetensors").write_bytes(bytes(40))
+    for name in ("a.pt", "b.pt", "c.npy", "d.npz", "e.safetensors"):
         with pytest.raises(InputError, match="plain tensors"):
             read_foreign(tmp_path / name)
     assert "ran" not in capsys.readouterr().out

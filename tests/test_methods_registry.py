@@ -22,7 +22,8 @@ RULES = {
     "sdic-release": (0.7, SDIC),
     "sdic-edit-first": (0.0, EditFirstSDIC),
 }
-OPTIMISING = {"optimisation-w", "optimisation-w+", "optimisation-f", "pti"}
+PTIS = {"pti", "pti-locality", "pti-published"}
+OPTIMISING = {"optimisation-w", "optimisation-w+", "optimisation-f"} | PTIS
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +70,8 @@ def test_names():
 def test_every_method_is_built_on_a_generator(name, network, shelf):
     inverter = methods.create(name, network, backend="eager")
     assert isinstance(inverter, Inverter)
+    assert inverter.name == name
+    assert inverter.iterates == methods.get(name).optimises
     assert inverter.generator is network
     for part in inverter.networks.values():
         assert not part.training

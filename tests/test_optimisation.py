@@ -52,7 +52,7 @@ def test_presets_obey_the_contract(generator, images, name):
     total = 12 if settings.space == "f" else 6
     assert [call[:2] for call in calls] == [(i + 1, total) for i in range(total)]
     assert calls[-1][2] < calls[0][2]
-    assert (inversion.method, inversion.generator) == ("optimisation", "mobile")
+    assert (inversion.method, inversion.generator) == (name, "mobile")
     assert inversion.latents.shape == inversion.base_latents.shape == (2, 17, 512)
     one_code = torch.equal(inversion.base_latents, inversion.base_latents[:, :1].expand(-1, 17, -1))
     assert one_code == (settings.space != "w+")

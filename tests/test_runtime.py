@@ -206,6 +206,13 @@ def test_the_code_of_a_network_is_a_part_of_its_graphs_name(monkeypatch, network
     assert openvino._fingerprint(network) != before
 
 
+@needs_openvino
+def test_where_a_generator_is_split_is_a_part_of_its_graphs_name(network):
+    other = copy.deepcopy(network)
+    other.feature_shape = (8, 2, 2)
+    assert openvino._fingerprint(other) != openvino._fingerprint(network)
+
+
 def test_the_files_of_a_network_are_those_of_the_package(network):
     names = {Path(file).name for file in openvino._source_files(network)}
     assert "mobile.py" in names

@@ -13,6 +13,7 @@ from sdic.errors import InputError, WeightsError
 from sdic.methods.compact import CompactDICN, CompactDIPN
 from sdic.methods.compact_transfer import CompactTransfer
 from sdic.methods.e4e import E4E
+from sdic.methods.optimisation import Optimisation
 from sdic.methods.sdic import SDIC
 from sdic.methods.transfer import Addition
 from sdic.training import recipe as recipes
@@ -105,6 +106,26 @@ def test_an_encoder_of_the_registry_and_a_trained_transfer(tmp_path, parts, monk
     assert inverter.gains == {}
 
 
+def test_rules_of_editing_run_a_file_of_ones_own(tmp_path, parts):
+    write(tmp_path / "e.safetensors", parts, "encoder")
+    path = write(tmp_path / "t.safetensors", parts, "editing", encoder_weights="e.safetensors")
+    for name, release in (("sdic-eq6", 0.0), ("sdic-release", 0.7), ("sdic-edit-first", 0.0)):
+        inverter = methods.create(name, checkpoint=path, backend="eager")
+        assert (inverter.name, inverter.release) == (name, release)
+        assert isinstance(inverter.transfer, Addition)
+    inversion = inverter.invert(torch.zeros(1, 3, 256, 256))
+    assert (inversion.method, inversion.photo is None) == ("sdic-edit-first", False)
+    refiner = Optimisation(inverter.generator)
+    with pytest.raises(InputError, match="'sdic-edit-first' cannot be refined"):
+        refiner.refine(inversion, torch.zeros(1, 3, 256, 256), 1)
+
+
+def test_shipped_weights_are_not_taken_from_the_folder_at_hand(tmp_path, monkeypatch):
+    (tmp_path / "beard").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert exported.read("beard").networks
+
+
 def test_options_of_the_recipe_reach_the_generator(tmp_path, parts, generator, monkeypatch):
     asked = {}
     monkeypatch.setattr(
@@ -124,9 +145,6 @@ def test_files_that_cannot_be_run_say_why(tmp_path, parts):
     path = write(tmp_path / "o.safetensors", parts, "encoder", colour="red")
     with pytest.raises(WeightsError, match="another version of sdic"):
         methods.open_checkpoint(path)
-    path = write(tmp_path / "w.safetensors", parts, "compensation", encoder_weights=str(path))
-    with pytest.raises(WeightsError, match="another version"):
-        methods.create("sdic", checkpoint=tmp_path / "o.safetensors")
     write(tmp_path / "o.safetensors", parts, "encoder")
     options = SMALL | {"dipn": {"channels": 8, "blocks": 1}}
     path = write(

@@ -210,7 +210,7 @@ def load(
     Args:
         method: key of the inversion method, see `list_methods`.
         generator: key of the generator.
-        checkpoint: a published file, see `methods.create`.
+        checkpoint: a published or exported file, see `methods.create`.
         backend: how the generator is run: auto, eager, compiled, openvino or
             openvino-bf16.
         device: auto, cpu, cuda, cuda:N or mps.

@@ -49,7 +49,8 @@ def benchmark(
     ] = None,
     generator: options.GeneratorName = "mobile",
     checkpoint: Annotated[
-        list[str] | None, typer.Option(help="Published FILE, or METHOD=FILE for one method.")
+        list[str] | None,
+        typer.Option(help="FILE, METHOD=FILE, or NAME=FILE of a name of your own."),
     ] = None,
     device: options.Device = "auto",
     backend: options.Backend = "auto",
@@ -67,15 +68,13 @@ def benchmark(
     probes = make_probes(edits, editing, generator)
     lpips = load_lpips(lpips_backbone, lpips_linear)
     notes = {"generator": generator, "backend": backend, "refinement_steps": str(refine)}
-    notes |= {f"checkpoint {key}".strip(): file.name for key, file in files.items()}
-
     runner = evaluation.Benchmark(
         folder,
         target,
         _creator(generator, files, backend, device, refine),
         evaluation.load_judges(probes, lpips),
         probes,
-        Settings(device, limit, pictures, notes),
+        Settings(device, limit, pictures, notes, {k or "all": f.name for k, f in files.items()}),
     )
     report = _run(runner, names)
     evaluation.write_reports(report, runner.gallery(report), target)
@@ -111,8 +110,8 @@ def parse_checkpoints(texts: list[str], method_specs: list[str]) -> dict[str, Pa
         method_specs: of --methods; every name in them is a method's or has a file.
 
     Raises:
-        InputError: a name has two files, stands in no --methods, or is neither a method's nor has
-            a file.
+        InputError: there is no such file; a name has two files, stands in no --methods, or is
+            neither a method's nor has a file.
     """
     files: dict[str, Path] = {}
     for text in texts:
@@ -122,6 +121,8 @@ def parse_checkpoints(texts: list[str], method_specs: list[str]) -> dict[str, Pa
         if name in files:
             raise InputError(f"Two checkpoints are given for '{name or 'all methods'}'; give one.")
         files[name] = Path(file)
+        if not files[name].is_file():
+            raise InputError(f"There is no checkpoint file at {files[name]}; give the path of one.")
     wanted = {evaluation.parse_method(spec)[0] for spec in method_specs}
     for name in filter(None, files):
         if name not in wanted and name not in methods.names():
@@ -179,6 +180,12 @@ def _creator(
             )
         else:
             inverter = methods.open_checkpoint(files[name], backend=backend, device=device)
+        if inverter.generator.name != generator:
+            raise InputError(
+                f"The method '{spec}' is of the generator '{inverter.generator.name}', this "
+                f"benchmark of '{generator}'; measure it by a run with --generator "
+                f"{inverter.generator.name}."
+            )
         if not steps:
             return inverter
         return evaluation.Refined(inverter, methods.refiner(inverter.generator), steps)

@@ -9,9 +9,12 @@ from __future__ import annotations
 import pickle
 from collections.abc import Sequence
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
 from sdic.editing.direction import Direction
@@ -20,6 +23,16 @@ from sdic.generators.base import LATENT_DIM
 
 STYLEGAN2_ROWS = 18  # of the 1024x1024 faces: row 0 is 4x4, rows 2k-1, 2k, 2k+1 serve 4*2**k
 MOBILE_BLOCKS = 7
+# What the readers raise over a file that is damaged or of another kind.
+UNREADABLE = (
+    EOFError,
+    OSError,
+    RuntimeError,
+    ValueError,
+    BadZipFile,
+    SafetensorError,
+    pickle.UnpicklingError,
+)
 # For each of the 23 mobile rows, the StyleGAN2 row of the same layer; the last drives nothing.
 MOBILE_FROM_STYLEGAN2 = (
     0,
@@ -66,11 +79,14 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             if isinstance(content, np.ndarray):
                 return {"": torch.from_numpy(content).float()}
             return {key: torch.from_numpy(content[key]).float() for key in content.files}
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (ValueError, EOFError, OSError, RuntimeError, pickle.UnpicklingError) as error:
+        if path.suffix == ".safetensors":
+            content = load_file(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except UNREADABLE as error:
         raise InputError(
-            f"{path} cannot be read as plain tensors; expected a .npy or .pt file that holds "
-            "arrays only. Files with other Python objects are refused for safety."
+            f"{path} cannot be read as plain tensors; expected a .npy, .pt or .safetensors file "
+            "that holds arrays only. Files with other Python objects are refused for safety."
         ) from error
     if isinstance(content, Tensor):
         return {"": content.float()}

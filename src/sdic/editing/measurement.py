@@ -57,7 +57,7 @@ def _score(
     """Scores [N] by name; one image at a time, as memory is what limits a laptop."""
     found: dict[str, list[Tensor]] = {name: [] for name in scorers}
     for sample in latents:
-        image = generator(sample[None], size=SIZE).clamp(-1, 1)
+        image = generator(sample[None], size=SIZE).clamp(-1, 1).cpu()  # where the scorers are
         for name, scorer in scorers.items():
             found[name].append(scorer(image).float().cpu())
     return {name: torch.cat(values) for name, values in found.items()}

@@ -119,7 +119,7 @@ class SampleSet:
 
     @torch.no_grad()
     def scores(self, name: str, scorer: Scorer, num: int, report: Report | None = None) -> Tensor:
-        """Scores [num] of the first samples by a scorer, kept under its name.
+        """Scores [num] of the first samples by a scorer on the CPU, kept under its name.
 
         Raises:
             InputError: the kept scores cannot be read, or the scorer gives another shape.
@@ -129,8 +129,7 @@ class SampleSet:
         chunk = 16 * BATCH
         while len(known) < num:
             first, last = len(known), min(len(known) + chunk, num)
-            images = self.images(first, last).to(self.generator.mean_latent.device)
-            new = scorer(images).float().cpu()
+            new = scorer(self.images(first, last)).float()
             if new.shape != (last - first,):
                 raise InputError(
                     f"Scorer '{name}' gave {list(new.shape)} for {last - first} images; expected "

@@ -31,8 +31,6 @@ from sdic.metrics import Metric, Protocol
 
 METRICS = ("psnr", "ssim", "ms_ssim", "mse", "st_lpips", "id_dlib", "id_faceres", "id_fr")
 MAX_PSNR = 100.0  # dB, of a pair that is equal
-# Seconds of a first image above which it is its own warm-up: what a method does once is small then.
-LONG_WARM_UP = 10.0
 PROTOCOL = Protocol(INVERSION_SIZE)
 
 # Called before each image: (method, name of the image, images done, images in all).
@@ -63,12 +61,15 @@ class Settings:
         limit: only the first so many images by name; None is all.
         pictures: images that are shown in the HTML report.
         notes: texts that the protocol states too, e.g. the generator.
+        files: names of the files that methods were loaded from, by method, for the report. What is
+            in them decides whether a kept result counts, not their names.
     """
 
     device: str = "cpu"
     limit: int | None = None
     pictures: int = 8
     notes: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
 
 
 def load_judges(probes: Sequence[Probe] = (), lpips: PerceptualLoss | None = None) -> Judges:
@@ -144,8 +145,9 @@ class Benchmark:
         for position, name in enumerate(method_names):
             outcomes[name] = self._run_method(name, position, len(method_names), progress)
         distances = {name: self._frechet(name, outcome) for name, outcome in outcomes.items()}
+        files = {"checkpoints": dict(self.settings.files)} if self.settings.files else {}
         return assemble(
-            self.protocol,
+            self.protocol | files,
             [path.name for path in self.paths],
             outcomes,
             self.probes,
@@ -188,7 +190,8 @@ class Benchmark:
             except (SdicError, OSError) as error:
                 results.append(str(error))
             except RuntimeError as error:  # what PyTorch raises, out of memory included
-                results.append(f"{type(error).__name__}: {str(error).splitlines()[0]}")
+                lines = str(error).splitlines() or ["no message"]
+                results.append(f"{type(error).__name__}: {lines[0]}")
         return MethodOutcome(digest, results)
 
     def _frechet(self, method: str, outcome: MethodOutcome) -> float | None:
@@ -265,11 +268,11 @@ class _Measured:
             self.inverter.synthesize(inversion)
             return inversion
 
-        inversion, cost = timing.measure_cost(work, self.benchmark.device)
-        if not self.warm and cost.seconds <= LONG_WARM_UP:
-            inversion, cost = timing.measure_cost(work, self.benchmark.device)
+        # Of many steps, the first warms up the others.
+        if not self.warm and not self.inverter.iterates:
+            work()
         self.warm = True
-        return inversion, cost
+        return timing.measure_cost(work, self.benchmark.device)
 
     def _judge_edit(self, edited: Tensor, unedited: Tensor, face: Tensor) -> EditResult:
         judges = self.benchmark.judges
@@ -329,9 +332,8 @@ def describe_protocol(
         "reconstruction": "the inversion at 256x256, clamped to [-1,1] and rounded to 8 bits, as "
         "a PNG would hold it",
         "seconds": "wall time of one image: encoder and whole inversion, then synthesis at full "
-        "resolution; device synchronised; one image as warm-up for each method, unless it takes "
-        f"over {LONG_WARM_UP:g} s; reading files and judging not counted; the median is what "
-        "tables show",
+        "resolution; device synchronised; one image as warm-up for each method that does "
+        "not iterate; reading files and judging not counted; the median is what tables show",
         "peak_memory_mb": f"MiB; {timing.memory_kind(device)}; tables show the maximum",
         "metrics": {
             metric.name: {

@@ -23,6 +23,7 @@ class Refined(Inverter):
     """
 
     name = "refined"
+    iterates = True
 
     def __init__(self, inverter: Inverter, optimisation: Optimisation, steps: int) -> None:
         super().__init__(inverter.generator)

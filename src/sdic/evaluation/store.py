@@ -99,7 +99,9 @@ def key_of(settings: Mapping[str, Any], photo: bytes) -> str:
 def weights_digest(inverter: Inverter) -> str:
     """Sixteen hexadecimal digits for a method: its weights, how it edits, its generator."""
     digest = hashlib.sha256()
-    _update(digest, "generator", original(inverter.generator))
+    generator = original(inverter.generator)
+    _update(digest, "generator", generator)
+    digest.update(repr(tuple(generator.feature_shape)).encode())
     for name, network in sorted(inverter.networks.items()):
         _update(digest, name, network)
     rule = type(inverter.transfer).__name__, inverter.release, sorted(inverter.gains.items())

@@ -54,29 +54,32 @@ class Method:
         summary: one line for a table.
         make: builds it on a generator.
         optimises: it needs the generator's gradients, and takes minutes where others take a second.
+        of_sdic: makes it of an SDIC, of whose edits it has a rule of its own.
     """
 
     name: str
     summary: str
     make: Callable[[Generator], Inverter]
     optimises: bool = False
+    of_sdic: Callable[[SDIC], SDIC] | None = None
 
 
-def _sdic_by_rule(release: float = 0.0, kind: type[SDIC] = SDIC) -> Callable[[Generator], Inverter]:
-    """SDIC with edits by a rule instead of the trained transfer.
+def _sdic_by_rule(name: str, summary: str, release: float = 0.0, kind: type[SDIC] = SDIC) -> Method:
+    """The entry of an SDIC with edits by a rule instead of the trained transfer.
 
     Args:
+        name: see `Method`.
+        summary: see `Method`.
         release: of eq. 6, see `Inverter.release`.
         kind: SDIC, or one with an order of its own.
     """
 
-    def make(generator: Generator) -> Inverter:
-        trained = load_sdic(generator)
-        inverter = kind(generator, trained.encoder, trained.dipn, trained.dicn)
-        inverter.release = release
+    def of_sdic(trained: SDIC) -> SDIC:
+        inverter = kind(trained.generator, trained.encoder, trained.dipn, trained.dicn)
+        inverter.name, inverter.preset, inverter.release = name, trained.preset, release
         return inverter
 
-    return make
+    return Method(name, summary, lambda generator: of_sdic(load_sdic(generator)), of_sdic=of_sdic)
 
 
 def _perceptual(generator: Generator) -> perceptual.PerceptualLoss:
@@ -101,30 +104,45 @@ def _optimise(space: str) -> Callable[[Generator], Inverter]:
     return make
 
 
-def _pti(generator: Generator) -> Inverter:
-    return PTI(original(generator), pti.PRESETS["pti"], _perceptual(generator))
+def _pti(preset: str) -> Callable[[Generator], Inverter]:
+    def make(generator: Generator) -> Inverter:
+        return PTI(original(generator), pti.PRESETS[preset], _perceptual(generator))
+
+    return make
 
 
 _METHODS = {
     method.name: method
     for method in (
         Method("sdic", "encoder, then compensation of w and F by DIPN and DICN", load_sdic),
-        Method("sdic-eq6", "as sdic, with edits by the letter of eq. 6", _sdic_by_rule()),
-        Method(
+        _sdic_by_rule("sdic-eq6", "as sdic, with edits by the letter of eq. 6"),
+        _sdic_by_rule(
             "sdic-release",
             "as sdic, with edits by eq. 6 that release the compensation where much changes",
-            _sdic_by_rule(0.7),
+            release=0.7,
         ),
-        Method(
+        _sdic_by_rule(
             "sdic-edit-first",
             "as sdic, but edited before the compensation (figure 4c of the paper)",
-            _sdic_by_rule(kind=EditFirstSDIC),
+            kind=EditFirstSDIC,
         ),
         Method("e4e", "the encoder alone", load_e4e),
         Method("optimisation-w", "one code for all rows, by descent", _optimise("w"), True),
         Method("optimisation-w+", "a code for each row, by descent", _optimise("w+"), True),
         Method("optimisation-f", "w, then F and w+, by descent", _optimise("f"), True),
-        Method("pti", "w, then the generator itself, by descent", _pti, True),
+        Method("pti", "w, then the generator itself, by descent", _pti("pti"), True),
+        Method(
+            "pti-locality",
+            "as pti, and faces near the photo's stay as the generator makes them",
+            _pti("pti-locality"),
+            True,
+        ),
+        Method(
+            "pti-published",
+            "as pti, with the published steps and rates",
+            _pti("pti-published"),
+            True,
+        ),
     )
 }
 
@@ -158,9 +176,9 @@ def create(
     Args:
         name: key of the method.
         generator: key of the generator, or the generator itself.
-        checkpoint: for "sdic" and "e4e" an official file, on "stylegan2", or a file that
-            `sdic train export` made, on the generator it was trained for; for the methods that
-            optimise a StyleGAN2 file.
+        checkpoint: for "e4e", and "sdic" with its rules, an official file, on "stylegan2", or one
+            that `sdic train export` made, on the generator it was trained for; for the methods
+            that optimise a StyleGAN2 file.
         backend: how generator and networks are run, see `runtime.backends.resolve_backend`.
         device: a torch device.
 
@@ -171,6 +189,8 @@ def create(
     method = get(name)
     if checkpoint is not None and not method.optimises:
         inverter = _read_checkpoint(checkpoint)
+        if method.of_sdic is not None and isinstance(inverter, SDIC):
+            inverter = method.of_sdic(inverter)
         if inverter.name != name:
             raise InputError(
                 f"{checkpoint} is a file of the method '{inverter.name}', not '{name}'; choose "

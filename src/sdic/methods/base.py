@@ -75,9 +75,12 @@ class Inverter(ABC):
             `methods.transfer.released`; 0 is never.
         gains: by the name of a direction, how much more strongly it is applied than asked for, to
             make up for what the compensation takes back of it.
+        name: key in the registry.
+        iterates: whether an inversion is a descent of many steps.
     """
 
-    name: ClassVar[str]
+    name: str
+    iterates: ClassVar[bool] = False
 
     def __init__(self, generator: Generator) -> None:
         self.generator = generator

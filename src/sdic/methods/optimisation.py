@@ -95,7 +95,8 @@ class Optimisation(Inverter):
             generator itself, unless it is replaced by a faster one (`runtime.differentiable`).
     """
 
-    name = "optimisation"
+    name = "optimisation-f"
+    iterates = True
 
     def __init__(
         self,
@@ -105,6 +106,7 @@ class Optimisation(Inverter):
         identity: IdentityLoss | None = None,
     ) -> None:
         super().__init__(generator)
+        self.name = f"optimisation-{settings.space}"
         self.guide = generator
         self.settings = settings
         self.loss = JointLoss(settings.weights, perceptual, identity)
@@ -143,8 +145,8 @@ class Optimisation(Inverter):
             progress: called after each step.
 
         Raises:
-            InputError: the images have another shape, range or number, or the inversion belongs
-                to another generator.
+            InputError: the images have another shape, range or number, the inversion belongs to
+                another generator, or its edits start from the photo and would lose the steps.
         """
         check_images(images)
         if len(images) != len(inversion):
@@ -156,6 +158,11 @@ class Optimisation(Inverter):
             raise InputError(
                 f"The inversion belongs to generator '{inversion.generator}', this one is "
                 f"'{self.generator.name}'; refine it with its own."
+            )
+        if inversion.photo is not None:
+            raise InputError(
+                f"Inversions of '{inversion.method}' cannot be refined, since their edits start "
+                "from the photo again; refine those of another method."
             )
         if steps < 0:
             raise InputError(f"{steps} steps of refinement were asked for; give 0 or more.")

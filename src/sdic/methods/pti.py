@@ -72,9 +72,11 @@ class PTISettings:
 
 
 # `pti` is made to be bearable on a CPU; `pti-published` has the numbers of the published system,
-# which sees 1024x1024 where this one compares at 256x256, and stops by plain LPIPS.
+# which sees 1024x1024 where this one compares at 256x256, and stops by plain LPIPS. Locality is off
+# in the published system unless it is asked for, then of this weight.
 PRESETS = {
     "pti": PTISettings(),
+    "pti-locality": PTISettings(locality=0.1),
     "pti-published": PTISettings(
         pivot_steps=450,
         pivot_rate=0.01,
@@ -104,6 +106,7 @@ class PTI(Inverter):
     """
 
     name = "pti"
+    iterates = True
 
     def __init__(
         self,

@@ -75,11 +75,12 @@ def load_exported(path: Path) -> SDIC | E4E:
     """
     trained = exported.read(path)
     components = _components(trained)
+    alone = trained.recipe.get("task") == "encoder"
+    source = trained if alone else exported.read(_encoder_of(components, path))
     generator = build_generator(components)
-    if trained.recipe.get("task") == "encoder":
-        return E4E(generator, _filled(trained, build_encoder(components, generator), "encoder"))
-    source = _encoder_of(components, path)
-    encoder = _filled(exported.read(source), build_encoder(components, generator), "encoder")
+    encoder = _filled(source, build_encoder(components, generator), "encoder")
+    if alone:
+        return E4E(generator, encoder)
     dipn, dicn = build_compensation(components, generator)
     sdic = SDIC(generator, encoder, _filled(trained, dipn, "dipn"), _filled(trained, dicn, "dicn"))
     if "transfer" in trained.networks:

@@ -188,12 +188,16 @@ class _SecondHalf(nn.Module):
 
 
 def _fingerprint(module: nn.Module) -> str:
-    """Names a graph by OpenVINO's version, the code of its layers, and a sample of its weights."""
+    """Names a graph by OpenVINO's version, the code of its layers, and a sample of its weights.
+
+    A generator is also named by the shape of F, since where it is split is in none of these.
+    """
     from importlib.metadata import version
 
     digest = hashlib.sha256(version("openvino").encode())
     for file in sorted(_source_files(module)):
         digest.update(Path(file).read_bytes())
+    digest.update(repr(tuple(getattr(module, "feature_shape", ()))).encode())
     for name, tensor in module.state_dict().items():
         sample = tensor.detach().flatten()[:: max(1, tensor.numel() // 64)].float()
         digest.update(f"{name}{tuple(tensor.shape)}".encode() + sample.cpu().numpy().tobytes())

@@ -48,14 +48,14 @@ class Exported:
 
 
 def read(source: str | Path) -> Exported:
-    """Read a file that training made, or a weight of the registry by its name.
+    """Read a weight of the registry by its name, or a file that training made by its path.
 
     Raises:
         WeightsError: the file cannot be read, or the weight cannot be had.
     """
-    path = Path(source)
-    if not path.exists() and str(source) in weights.names():
+    if str(source) in weights.names():
         return Exported(str(source), _by_network(weights.load(str(source))))
+    path = Path(source)
     try:
         with safe_open(path, "pt") as file:
             # The file is no mapping: it has keys, and cannot be iterated.
