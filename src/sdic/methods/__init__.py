@@ -106,7 +106,9 @@ def _optimise(space: str) -> Callable[[Generator], Inverter]:
 
 def _pti(preset: str) -> Callable[[Generator], Inverter]:
     def make(generator: Generator) -> Inverter:
-        return PTI(original(generator), pti.PRESETS[preset], _perceptual(generator))
+        inverter = PTI(original(generator), pti.PRESETS[preset], _perceptual(generator))
+        inverter.name = preset
+        return inverter
 
     return make
 
