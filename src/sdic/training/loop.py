@@ -31,6 +31,9 @@ from sdic.training.optimiser import Ema, create, learning_rate
 from sdic.training.recipe import Recipe
 from sdic.training.task import Batch, Data, Phase, Task
 
+# Layouts of convolutions' weights, by their dimensions; maps follow.
+CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+
 OnStep = Callable[[int, dict[str, float]], None]
 
 
@@ -161,8 +164,9 @@ class Trainer:
     def _layout(self, module: nn.Module) -> None:
         if self.recipe.channels_last:
             for tensor in (*module.parameters(), *module.buffers()):
-                if tensor.ndim == 4:
-                    tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
+                if tensor.ndim in CHANNELS_LAST:
+                    memory_format = CHANNELS_LAST[tensor.ndim]
+                    tensor.data = tensor.data.contiguous(memory_format=memory_format)
 
     def _parameters(self, name: str) -> list[nn.Parameter]:
         return list(_unwrapped(self.task.networks[name]).parameters())
