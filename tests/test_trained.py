@@ -1,6 +1,7 @@
 """Files of `sdic train export` become methods again, with the encoder that they stand on."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -124,6 +125,8 @@ def test_shipped_weights_are_not_taken_from_the_folder_at_hand(tmp_path, monkeyp
     (tmp_path / "beard").mkdir()
     monkeypatch.chdir(tmp_path)
     assert exported.read("beard").networks
+    save_file({"own.weight": torch.ones(1)}, "glasses")
+    assert list(exported.read(Path("glasses")).networks) == ["own"]
 
 
 def test_options_of_the_recipe_reach_the_generator(tmp_path, parts, generator, monkeypatch):

@@ -50,31 +50,39 @@ class Exported:
 def read(source: str | Path) -> Exported:
     """Read a weight of the registry by its name, or a file that training made by its path.
 
+    Args:
+        source: a text is a name if the registry has it; a `Path` is always a path.
+
     Raises:
         WeightsError: the file cannot be read, or the weight cannot be had.
     """
-    if str(source) in weights.names():
-        return Exported(str(source), _by_network(weights.load(str(source))))
+    if isinstance(source, str) and source in weights.names():
+        return Exported(source, _by_network(weights.load(source)))
     path = Path(source)
     try:
         with safe_open(path, "pt") as file:
             # The file is no mapping: it has keys, and cannot be iterated.
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            texts = file.metadata() or {}
     except (OSError, SafetensorError) as error:
         raise WeightsError(
             f"The weights {path} cannot be read ({error}); give a file of `sdic train export`."
         ) from error
-    return Exported(str(path), _by_network(tensors), _recipe(path))
+    return Exported(str(path), _by_network(tensors), _recipe(texts, path))
 
 
 def is_exported(path: Path) -> bool:
     """Whether a file was made by `sdic train export`, by what it says of itself."""
-    return _metadata(path).get("format") == FORMAT
-
-
-def _recipe(path: Path) -> dict[str, Any]:
     try:
-        recipe = json.loads(_metadata(path).get("recipe", "{}"))
+        with safe_open(path, "pt") as file:
+            return (file.metadata() or {}).get("format") == FORMAT
+    except (OSError, SafetensorError):
+        return False
+
+
+def _recipe(texts: dict[str, str], path: Path) -> dict[str, Any]:
+    try:
+        recipe = json.loads(texts.get("recipe", "{}"))
     except ValueError:
         recipe = None
     if not isinstance(recipe, dict):
@@ -82,15 +90,6 @@ def _recipe(path: Path) -> dict[str, Any]:
             f"The recipe in {path} cannot be read; give a file of `sdic train export`."
         )
     return recipe
-
-
-def _metadata(path: Path) -> dict[str, str]:
-    """The texts in a safetensors file; none in any other."""
-    try:
-        with safe_open(path, "pt") as file:
-            return file.metadata() or {}
-    except (OSError, SafetensorError):
-        return {}
 
 
 def _by_network(tensors: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
