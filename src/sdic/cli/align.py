@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +11,7 @@ from sdic import alignment, images
 from sdic.cli.app import app
 from sdic.cli.batch import run_batch
 from sdic.errors import InputError
+from sdic.files import write_json
 from sdic.methods.storage import SUFFIX
 from sdic.recognition.detection import load_detector
 
@@ -47,7 +47,7 @@ def align(
             cut = alignment.crop(photo.rgb, place, size)
             images.write(target, cut, edited=False, like=photo)
             description = {"photo": str(path), **place.to_dict()}
-            images.write_whole(target.with_suffix(".json"), json.dumps(description).encode())
+            write_json(target.with_suffix(".json"), description)
             crops.append({"crop": str(target), **place.to_dict()})
         if as_json:
             return {"crops": crops}

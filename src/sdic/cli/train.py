@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 
 from sdic.cli.app import app
 from sdic.errors import TrainingError
+from sdic.files import save_tensors
 
 
 class _RunByDefault(TyperGroup):
@@ -135,8 +136,6 @@ def encoder_start(
     seed: Annotated[int, typer.Option(help="Of the samples.")] = 0,
 ) -> None:
     """Fit where the compact encoder's training starts: components.encoder_weights=FILE."""
-    from safetensors.torch import save_file
-
     from sdic import generators, weights
     from sdic.encoders.compact import CompactEncoder
     from sdic.runtime.backends import accelerate
@@ -149,7 +148,7 @@ def encoder_start(
     made = start.collect(encoder, generator, samples + fresh, seed)
     start.fit(encoder, made.at(slice(0, samples)), seed)
     share = start.explained(encoder, made.at(slice(samples, None)))
-    save_file({f"encoder.{key}": value for key, value in encoder.state_dict().items()}, out)
+    save_tensors(out, {f"encoder.{key}": value for key, value in encoder.state_dict().items()})
     typer.echo(f"{out}: explains {share:.0%} of the variance of w on {fresh} fresh images")
 
 
@@ -161,8 +160,6 @@ def head(
     seed: Annotated[int, typer.Option(help="Of the samples.")] = 0,
 ) -> None:
     """Fit the 256x256 image head of the mobile generator, and measure it on fresh samples."""
-    from safetensors.torch import save_file
-
     from sdic import generators
     from sdic.generators.mobile import MobileStyleGAN
     from sdic.training import head as fitting
@@ -173,7 +170,7 @@ def head(
     pixels = fitting.collect(generator, samples + fresh, seed)
     fitted = fitting.fit(pixels.part(0, samples), generator.mean_latent, seed)
     error = fitting.mean_absolute_error(fitted, pixels.part(samples, samples + fresh))
-    save_file({key: value.half() for key, value in fitted.state_dict().items()}, out)
+    save_tensors(out, {key: value.half() for key, value in fitted.state_dict().items()})
     typer.echo(f"{out}: mean absolute error {error:.4f} on {fresh} fresh images in [-1,1]")
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from PIL import Image
 
 from sdic.errors import InputError
-from sdic.images import Pixels, write_whole
+from sdic.files import write_whole
+from sdic.images import Pixels
 from sdic.images.metadata import EDITED, xmp_packet
 
 SUFFIXES = (".gif", ".webp", ".mp4")

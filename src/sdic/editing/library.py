@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
 from torch import Tensor
 
 from sdic.editing.direction import AbsoluteDirection, Direction
 from sdic.editing.foreign import read_foreign
 from sdic.errors import InputError
+from sdic.files import read_tensors, save_tensors
 from sdic.generators.base import LATENT_DIM
 
 FORMAT = "sdic-directions-1"
@@ -100,7 +100,7 @@ def save_directions(directions: Iterable[Direction], path: Path) -> None:
         if name in table:
             raise InputError(f"Two directions are named '{name}'; names in a file are unique.")
         generators.add(direction.generator)
-        tensors[name] = direction.vector.detach().cpu().contiguous().clone()
+        tensors[name] = direction.vector
         table[name] = {
             "rows": None if direction.rows is None else list(direction.rows),
             "range": list(direction.strength_range),
@@ -108,14 +108,13 @@ def save_directions(directions: Iterable[Direction], path: Path) -> None:
             "notes": dict(direction.notes),
         }
         if isinstance(direction, AbsoluteDirection):
-            tensors[f"{name}/mean"] = direction.mean.detach().cpu().contiguous().clone()
+            tensors[f"{name}/mean"] = direction.mean
             table[name]["target"] = direction.target
     if len(generators) != 1:
         found = ", ".join(sorted(generators)) or "no directions"
         raise InputError(f"A file holds directions of one generator; got {found}.")
     metadata = {"format": FORMAT, "generator": generators.pop(), "directions": json.dumps(table)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, path, metadata)
+    save_tensors(path, tensors, metadata)
 
 
 def load_directions(path: Path) -> dict[str, Direction]:
@@ -127,9 +126,7 @@ def load_directions(path: Path) -> dict[str, Direction]:
     if not path.is_file():
         raise InputError(f"There is no file {path}; expected a file of directions (.safetensors).")
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        tensors, metadata = read_tensors(path)
     except SafetensorError as error:
         raise InputError(f"{path} is not a readable safetensors file ({error}).") from error
     if metadata.get("format") != FORMAT:

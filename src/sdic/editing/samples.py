@@ -16,10 +16,11 @@ import numpy as np
 import torch
 from PIL import Image
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from sdic.errors import InputError
+from sdic.files import save_tensors
 from sdic.generators.base import Generator
 from sdic.runtime.delegating import DelegatingGenerator, original
 
@@ -136,7 +137,7 @@ class SampleSet:
                     "one number for each."
                 )
             known = torch.cat((known, new))
-            save_file({"scores": known.contiguous()}, path)
+            save_tensors(path, {"scores": known})
             if report is not None:
                 report(last, num)
         return known[:num]

@@ -12,7 +12,7 @@ from sdic.evaluation.editing import Probe, make_probe, probes_of_range
 from sdic.evaluation.gallery import Shown
 from sdic.evaluation.refined import Refined, parse_method
 from sdic.evaluation.report import Report
-from sdic.images import write_whole
+from sdic.files import write_whole
 
 __all__ = [
     "Benchmark",

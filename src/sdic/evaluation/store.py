@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from sdic import images
+from sdic.files import write_whole
 from sdic.generators.base import Generator
 from sdic.images import Pixels
 from sdic.methods.base import Inverter
@@ -84,7 +85,7 @@ class Store:
     def save(self, method: str, image: str, key: str, result: ImageResult) -> None:
         """Keep a result."""
         data = json.dumps({"key": key, **asdict(result)}, indent=1)
-        images.write_whole(self._path(method, image), data.encode())
+        write_whole(self._path(method, image), data.encode())
 
     def _path(self, method: str, image: str) -> Path:
         return self.folder / "work" / method / f"{image}.json"

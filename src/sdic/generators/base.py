@@ -56,6 +56,13 @@ class Generator(nn.Module, ABC):
             Images [N,3,size,size], in about [-1,1], not clamped.
         """
 
+    @abstractmethod
+    def styles(self, w_plus: Tensor) -> Tensor:
+        """Style space: latents w+ [N,S,512] to the scales [N,C] of all modulated channels.
+
+        Channels lie in the order of the layers of a pass.
+        """
+
     def forward(self, w_plus: Tensor, size: int | None = None) -> Tensor:
         """One whole pass: latents w+ [N,S,512] to images [N,3,size,size]."""
         return self.from_features(self.to_features(w_plus), w_plus, size)

@@ -108,6 +108,10 @@ class Block(nn.Module):
         x = self.conv1(x, w1)
         return self.conv2(x, w2)  # type: ignore[no-any-return]
 
+    def styles(self, w1: Tensor, w2: Tensor) -> list[Tensor]:
+        """The scales [N,C,1,1] of the block's three modulations, in their order."""
+        return [self.up(w1), self.conv1.modulation(w1), self.conv2.modulation(w2)]
+
 
 class Mapping(nn.Module):
     """z [N,512] -> w [N,512]: pixel norm, then linear layers with leaky ReLU times sqrt 2."""
@@ -180,6 +184,15 @@ class MobileStyleGAN(Generator):
         x = nnf.avg_pool2d(x, self.resolution // (2 * size)) if size < self.resolution // 2 else x
         weight, bias = self.to_image.weight, self.to_image.bias
         return 0.5 * nnf.conv2d(x * scale, weight[:3], None if bias is None else bias[:3])
+
+    def styles(self, w_plus: Tensor) -> Tensor:
+        w_plus = w_plus.to(self.constant.dtype)
+        scales = [self.conv1.modulation(w_plus[:, 0])]
+        for i, block in enumerate(self.blocks):
+            w1, w2 = w_plus[:, 3 * i + 1], w_plus[:, 3 * i + 2]
+            scales += block.styles(w1, w2)  # type: ignore[operator]
+        scales.append(self.to_image_modulation(w_plus[:, 3 * len(self.blocks)]))
+        return torch.cat(scales, dim=1).flatten(1)
 
     def preview_maps(self, features: Tensor, w_plus: Tensor) -> Tensor:
         """The map [N,C,R/4,R/4] one block before the image, which `mobile_head` reads."""

@@ -65,6 +65,10 @@ class FusedBlock(nn.Module):
         x = nnf.conv2d(x, self.kernel2, padding=1)
         return nnf.leaky_relu(x + self.noise2 + self.bias2, SLOPE)
 
+    def styles(self, w1: Tensor, w2: Tensor) -> list[Tensor]:
+        """See `Block.styles`."""
+        return [self.up(w1), self.modulation1(w1), self.modulation2(w2)]
+
 
 @torch.no_grad()
 def _dense_kernel(conv: ModulatedConv) -> Tensor:

@@ -208,6 +208,14 @@ class StyleGAN2(Generator):
         features, skip = self.first_half(w_plus, noise)
         return self.second_half(features, skip, w_plus, size, noise)
 
+    def styles(self, w_plus: Tensor) -> Tensor:
+        scales = []
+        for i, layer in enumerate((self.conv1, *self.convs)):
+            scales.append(layer.conv.modulation(w_plus[:, i]))
+            if i % 2 == 0:
+                scales.append(self._head(i).conv.modulation(w_plus[:, i + 1]))
+        return torch.cat(scales, dim=1)
+
     def _start(self, w_plus: Tensor) -> tuple[Tensor, None]:
         return _channels_last(self.input.input.expand(w_plus.shape[0], -1, -1, -1)), None
 

@@ -4,7 +4,7 @@ from sdic.images.files import list_images
 from sdic.images.photo import Photo, Pixels
 from sdic.images.reading import DEFAULT_MAX_PIXELS, read
 from sdic.images.tensors import resize_antialiased, resize_area, to_tensor, to_uint8
-from sdic.images.writing import DEFAULT_QUALITY, write, write_whole
+from sdic.images.writing import DEFAULT_QUALITY, write
 
 __all__ = [
     "DEFAULT_MAX_PIXELS",
@@ -18,5 +18,4 @@ __all__ = [
     "to_tensor",
     "to_uint8",
     "write",
-    "write_whole",
 ]

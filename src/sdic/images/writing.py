@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import io
-import os
-import secrets
 from pathlib import Path
 from typing import Any
 
 from PIL import Image, PngImagePlugin
 
 from sdic.errors import InputError
+from sdic.files import write_whole
 from sdic.images.files import FORMAT_OF_SUFFIX
 from sdic.images.metadata import EDITED, GENERATED, xmp_packet
 from sdic.images.photo import Photo, Pixels, check_rgb
@@ -139,41 +136,3 @@ def _save_heif(
     file = pillow_heif.from_pillow(image)
     chroma = 444 if quality >= _FULL_CHROMA else 420
     file.save(buffer, quality=quality, chroma=chroma, exif=options.get("exif"), xmp=xmp or None)
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all: beside its place first, then moved there.
-
-    Missing folders are made.
-
-    Raises:
-        InputError: the place cannot be written to, or the disk is full.
-    """
-    target = Path(os.path.realpath(path))
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
-    except OSError as error:
-        raise _write_error(path, error) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-
-
-def _write_error(path: Path, error: OSError) -> InputError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        reason = "the disk is full; free some space or choose another folder"
-    elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        reason = f"the folder {path.parent} may not be written to; choose another one"
-    elif isinstance(error, FileExistsError | NotADirectoryError):
-        reason = f"{path.parent} is not a folder; choose another place"
-    elif isinstance(error, IsADirectoryError):
-        reason = "there is a folder with this name; choose another one"
-    else:
-        reason = f"{error.strerror or error}; choose another place"
-    return InputError(f"Cannot write {path}: {reason}. Nothing was written.")

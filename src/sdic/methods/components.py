@@ -53,6 +53,11 @@ class Components:
         """Whether training merges the generator's linear maps; the result is the same."""
         return bool(self.options.get("generator", {}).get("fused", False))
 
+    @property
+    def bf16(self) -> bool:
+        """Whether training runs a fused generator in bf16, whatever the precision of the rest."""
+        return bool(self.options.get("generator", {}).get("bf16", False))
+
 
 def build_generator(components: Components) -> Generator:
     """The generator, frozen, not fused.
@@ -60,7 +65,8 @@ def build_generator(components: Components) -> Generator:
     Raises:
         InputError, WeightsError: see `generators.create`; options that do not fit it.
     """
-    options = {k: v for k, v in components.options.get("generator", {}).items() if k != "fused"}
+    given = components.options.get("generator", {})
+    options = {key: value for key, value in given.items() if key not in ("fused", "bf16")}
     return _call("generator", generators.create, (components.generator,), options)
 
 

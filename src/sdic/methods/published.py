@@ -7,18 +7,17 @@ An official file holds `state_dict` (prefixes encoder, decoder, and for SDIC als
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from sdic.encoders.e4e import E4EEncoder
 from sdic.errors import InputError, WeightsError
+from sdic.files import save_tensors
 from sdic.generators.base import LATENT_DIM, Generator
 from sdic.generators.stylegan2 import StyleGAN2
 from sdic.methods import published_keys as official
@@ -94,17 +93,7 @@ def convert_checkpoint(path: str | Path, out: str | Path) -> Conversion:
     }
     tensors["generator.mean_latent"] = inverter.generator.mean_latent
     metadata = {"method": inverter.name, "preset": "published"}
-    partial = out.with_name(f".{out.name}.{os.getpid()}")
-    try:
-        save_file(tensors, partial, metadata)
-        os.replace(partial, out)
-    except OSError as error:
-        raise InputError(
-            f"{out} cannot be written ({error.strerror or error}); choose a folder with enough "
-            "free space that you may write to."
-        ) from error
-    finally:
-        partial.unlink(missing_ok=True)
+    save_tensors(out, tensors, metadata)
     generator = inverter.generator
     return Conversion(
         method=inverter.name,

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
 from torch import Tensor
 
 from sdic.errors import InputError
+from sdic.files import read_tensors, save_tensors
 from sdic.methods.base import INVERSION_SIZE, Inversion
 
 SUFFIX = ".sdic.safetensors"
@@ -23,16 +21,17 @@ WEIGHTS_PREFIX = "weights."
 HEADER = "sdic"
 
 
-def save_inversion(inversion: Inversion, path: Path) -> None:
+def save_inversion(inversion: Inversion, path: Path | str) -> None:
     """Write an inversion; the file is there whole or not at all.
 
     Args:
         inversion: on any device.
-        path: ends in `.sdic.safetensors`; an older file there is replaced.
+        path: a path, or its text; ends in `.sdic.safetensors`; an older file there is replaced.
 
     Raises:
         InputError: the name ends otherwise, or the file cannot be written.
     """
+    path = Path(path)
     if not path.name.endswith(SUFFIX):
         raise InputError(
             f"An inversion cannot be saved as '{path}'; its name must end in {SUFFIX}."
@@ -54,40 +53,20 @@ def save_inversion(inversion: Inversion, path: Path) -> None:
         "generator": inversion.generator,
         "metadata": inversion.metadata,
     }
-    # Cloned, since safetensors refuses views and tensors that share memory.
-    payload = save(
-        {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()},
-        {HEADER: json.dumps(header, ensure_ascii=False, sort_keys=True)},
-    )
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as stream:
-            stream.write(payload)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise InputError(
-            f"The inversion cannot be written to '{path}' ({error.strerror}); choose a folder that "
-            "exists and can be written to."
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+    save_tensors(path, tensors, {HEADER: json.dumps(header, ensure_ascii=False, sort_keys=True)})
 
 
-def load_inversion(path: Path) -> Inversion:
+def load_inversion(path: Path | str) -> Inversion:
     """Read an inversion, onto the CPU; nothing in the file is executed.
 
     Raises:
         InputError: there is no such file; it is not an inversion, is cut short, or was written by
             a newer version.
     """
+    path = Path(path)
     try:
-        with safe_open(path, framework="pt") as file:
-            texts = file.metadata() or {}
-            header = _read_header(texts.get(HEADER), path)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        tensors, texts = read_tensors(path)
+        header = _read_header(texts.get(HEADER), path)
     except FileNotFoundError as error:
         raise InputError(f"There is no inversion '{path}'; check the path.") from error
     except (SafetensorError, OSError) as error:

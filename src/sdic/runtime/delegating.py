@@ -31,6 +31,10 @@ class DelegatingGenerator(Generator):
         """See `Generator.mapping`."""
         return self.original.mapping(z)
 
+    def styles(self, w_plus: Tensor) -> Tensor:
+        """See `Generator.styles`."""
+        return self.original.styles(w_plus)
+
 
 class CompiledGenerator(DelegatingGenerator):
     """A generator whose halves are compiled by torch.compile, each at its first call."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sdic.errors import TrainingError
+from sdic.files import write_whole
 from sdic.training.curve import read_curve
 
 MEASURES = ("psnr", "l2_loss", "perceptual_loss", "identity_loss")
@@ -94,7 +95,7 @@ def run_all(
     table = out / "ablations.md"
     for ablation in ablations:
         over = train(ablation.overrides, out / ablation.name)
-        table.write_text(as_table(out), encoding="utf-8")
+        write_whole(table, as_table(out).encode(), TrainingError)
         if over:
             break
     return table

@@ -8,18 +8,24 @@ network that what lies outside the generator's range is to be carried through th
 
 from __future__ import annotations
 
+import io
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as nnf
 
+from sdic import images as pictures
 from sdic.training.recipe import Augmentation
 
 # Ranges of the changes: mild, since the photos are aligned and shall stay faces.
 BRIGHTNESS, CONTRAST, SATURATION, TINT = 0.15, 0.2, 0.3, 0.05
 SHIFT, TURN, ZOOM = 0.02, math.radians(3), 0.04
+# Of degraded images: part of the pixels of a side, deviation of noise, and JPEG's quality.
+PIXELS, NOISE, QUALITY = (0.35, 1.0), 0.06, (30, 95)
 _LUMA = (0.299, 0.587, 0.114)
 
 
@@ -28,6 +34,27 @@ def augment(images: Tensor, settings: Augmentation, random: torch.Generator) -> 
     images = _flip(images, settings.flip, random)
     images = _jitter(images, settings.jitter, random)
     return _colour(images, settings.colour, random)
+
+
+def degrade(images: Tensor, settings: Augmentation, random: torch.Generator) -> Tensor:
+    """Some of the images [N,3,H,W] in [-1,1] with fewer pixels, noise and JPEG, as photos have."""
+    degraded = images.clone()
+    for i in range(len(images)):
+        if _uniform(random) < settings.degrade:
+            degraded[i : i + 1] = _degraded(images[i : i + 1], random)
+    return degraded
+
+
+def _degraded(image: Tensor, random: torch.Generator) -> Tensor:
+    size = image.shape[-1]
+    fewer = pictures.resize_antialiased(image, max(8, round(size * _uniform(random, *PIXELS))))
+    image = nnf.interpolate(fewer, size=(size, size), mode="bicubic", align_corners=False)
+    noise = torch.randn(image.shape, generator=random).to(image)
+    image = image + _uniform(random, 0, NOISE) * noise
+    with io.BytesIO() as stream:
+        picture = Image.fromarray(pictures.to_uint8(image)[0])
+        picture.save(stream, "JPEG", quality=round(_uniform(random, *QUALITY)))
+        return pictures.to_tensor(np.asarray(Image.open(stream))).to(image)
 
 
 @dataclass(frozen=True)

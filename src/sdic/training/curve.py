@@ -7,6 +7,9 @@ import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from sdic.errors import TrainingError
+from sdic.files import write_whole
+
 
 def read_curve(path: Path) -> list[dict[str, str]]:
     """The rows of a run's curve.csv; none where there is no file yet."""
@@ -23,6 +26,4 @@ def write_curve(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
     writer = csv.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    partial = path.with_suffix(".partial")
-    partial.write_text(text.getvalue(), "utf-8")
-    partial.replace(path)
+    write_whole(path, text.getvalue().encode(), TrainingError)

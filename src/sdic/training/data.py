@@ -10,6 +10,7 @@ import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,7 @@ from torch import Tensor
 from sdic import images
 from sdic.errors import InputError, TrainingError
 from sdic.generators.base import LATENT_DIM, Generator
-from sdic.training.augmentation import augment, occlude
+from sdic.training.augmentation import augment, degrade, occlude
 from sdic.training.recipe import DataRecipe
 from sdic.training.task import Batch
 
@@ -83,13 +84,34 @@ class Photos:
         return pixels.float().div_(127.5).sub_(1)
 
 
+class Faces(Protocol):
+    """Generated images with their w, by number; see `training.generated`."""
+
+    def __len__(self) -> int: ...
+
+    def at(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Images [N,3,H,W] in [-1,1] and their w [N,512]."""
+
+
 class Mixture:
     """Batches of photos and generated images, augmented.
 
     Of every batch a share comes from the generator; where the share is not a whole number of
     images, it is so on average. Photos are drawn without repetition within a pass over them.
-    Photos are flipped, recoloured and jittered; generated images are not, since their w is known.
-    Both get occluders.
+    Photos are flipped, recoloured and jittered; generated images are not, since their w is known,
+    but they are degraded. Both get occluders.
+
+    Args:
+        settings: see `DataRecipe`.
+        batch_size: N.
+        seed: of all batches.
+        size: side of the images.
+        photos: None where all images are generated.
+        generator: None where all images are photos.
+        faces: generated images that were made before; None makes every one anew.
+
+    Raises:
+        TrainingError: photos or a generator are wanted and missing.
     """
 
     def __init__(
@@ -100,6 +122,7 @@ class Mixture:
         size: int,
         photos: Photos | None,
         generator: Generator | None,
+        faces: Faces | None = None,
     ) -> None:
         if settings.generator_share < 1 and photos is None:
             raise TrainingError("The recipe wants photos; give their folder with --data.")
@@ -111,6 +134,7 @@ class Mixture:
         self.size = size
         self.photos = photos
         self.generator = generator
+        self.faces = faces
 
     def batch(self, index: int, rank: int = 0, world_size: int = 1) -> Batch:
         """Micro-batch `index` of process `rank`; see `Batch`."""
@@ -125,6 +149,7 @@ class Mixture:
             photos = augment(self._photos(slots), self.settings.augmentation, random)
             known = torch.arange(self.batch_size) < len(latents)
             latents = torch.cat((latents, latents.new_zeros(len(photos), LATENT_DIM)))
+            made = degrade(made, self.settings.augmentation, random)
             mixed = torch.cat((made, photos.to(made)))
             mixed = occlude(mixed, self.settings.augmentation, random)
         return Batch(mixed, latents, known.to(latents.device), seed)
@@ -144,9 +169,13 @@ class Mixture:
     @torch.no_grad()
     def _generated(self, count: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
         """`count` generated images [K,3,size,size] in [-1,1] and their w [K,512]."""
-        z = torch.randn(count, LATENT_DIM, generator=random)
         if self.generator is None or not count:
             return torch.empty(0, 3, self.size, self.size), torch.empty(0, LATENT_DIM)
+        if self.faces is not None:
+            return self.faces.at(
+                torch.randint(len(self.faces), (count,), generator=random).tolist()
+            )
+        z = torch.randn(count, LATENT_DIM, generator=random)
         mean = self.generator.mean_latent
         with full_precision(mean.device):
             w = self.generator.truncate(

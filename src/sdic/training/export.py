@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors.torch import save as save_bytes
 from torch import Tensor
 
 from sdic.errors import TrainingError
+from sdic.files import save_tensors
 from sdic.training import checkpoint, packing
 from sdic.training.curve import read_curve
 from sdic.weights.exported import FORMAT
@@ -45,17 +45,7 @@ def export(run: Path, out: Path) -> dict[str, str]:
         "recipe": json.dumps(extra["recipe"]),
         "metrics": json.dumps(curve[-1] if curve else {}),
     }
-    partial = out.with_name(out.name + ".partial")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(save_bytes(exported, metadata))
-        partial.replace(out)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise TrainingError(
-            f"{out} cannot be written: {error.strerror or error}. Free some space or choose "
-            "another --out."
-        ) from error
+    save_tensors(out, exported, metadata, TrainingError)
     return metadata
 
 

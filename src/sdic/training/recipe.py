@@ -33,6 +33,9 @@ class Losses:
         edit_norm: "l1", mean absolute difference, or "l2", mean squared difference, of both.
         discrepancy: mean absolute difference of D and x - R0, for a D of three channels.
         latents: squared error of the predicted w+ where the true w is known.
+        styles: the same in the generator's style space, each channel in units of its spread.
+        features: squared error of the features of the predicted w+ where the true w is known, each
+            channel in units of its spread.
         delta: sum over the style rows of the L2 norm of their offset from row 0 (e4e).
         adversarial: non-saturating loss against the latent discriminator (e4e).
         change: of edited photos, whose truth is not known: the change that the encoder reads in the
@@ -47,6 +50,8 @@ class Losses:
     edit_norm: str = "l1"
     discrepancy: float = 0.0
     latents: float = 0.0
+    styles: float = 0.0
+    features: float = 0.0
     delta: float = 0.0
     adversarial: float = 0.0
     change: float = 0.0
@@ -95,6 +100,8 @@ class Augmentation:
         jitter: probability of a small shift, turn and zoom, as an imprecise alignment makes them.
         occluders: probability of pasted shapes and textures, on generated images as well.
         max_occluders: most shapes on one image.
+        degrade: probability of blur, fewer pixels, noise and JPEG, on generated images alone: they
+            are cleaner than photos.
     """
 
     flip: float = 0.5
@@ -102,6 +109,7 @@ class Augmentation:
     jitter: float = 0.0
     occluders: float = 0.0
     max_occluders: int = 2
+    degrade: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -111,12 +119,15 @@ class DataRecipe:
     Attributes:
         photos: folders of aligned photos, relative to `--data`; none is the folder itself.
         generator_share: 0 trains on photos only, 1 on samples of the generator only.
+        generated: of how many generated images, made once and kept on the disk, batches draw; 0
+            makes every image anew.
         truncation: of the generated samples.
         augmentation: see `Augmentation`.
     """
 
     photos: tuple[str, ...] = ()
     generator_share: float = 0.0
+    generated: int = 0
     truncation: float = 1.0
     augmentation: Augmentation = field(default_factory=Augmentation)
 
@@ -276,12 +287,14 @@ _RANGES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("optimiser.final", *_SHARE),
     ("optimiser.clip", *_NOT_NEGATIVE),
     ("data.generator_share", *_SHARE),
+    ("data.generated", *_NOT_NEGATIVE),
     ("data.truncation", *_SHARE),
     ("data.augmentation.flip", *_SHARE),
     ("data.augmentation.colour", *_SHARE),
     ("data.augmentation.jitter", *_SHARE),
     ("data.augmentation.occluders", *_SHARE),
     ("data.augmentation.max_occluders", *_POSITIVE),
+    ("data.augmentation.degrade", *_SHARE),
     ("edits.library", *_SHARE),
     ("edits.difference", *_SHARE),
     ("edits.perturbation", *_SHARE),

@@ -20,11 +20,13 @@ from safetensors.torch import save
 from torch import Tensor
 
 from sdic.errors import WeightsError
+from sdic.files import write_whole
 from sdic.weights.registry import FetchedWeight
 
 CHUNK = 1 << 20  # bytes read at a time
 # Raise it when a converter writes other tensors than before: caches are then made anew.
 CONVERSION_REVISION = 1
+ADVICE = "free some space, or set SDIC_CACHE to a folder on another disk"
 
 
 def cache_dir() -> Path:
@@ -129,7 +131,7 @@ class Entry:
         """Write tensors as safetensors, then the record; each appears whole or not at all."""
         payload = save({key: value.contiguous() for key, value in tensors.items()})
         self.record.unlink(missing_ok=True)
-        write_atomically(self.data, payload)
+        write_whole(self.data, payload, WeightsError, ADVICE)
         self._write_record(hashlib.sha256(payload).hexdigest())
 
     def store_file(self, file: Path) -> None:
@@ -156,17 +158,4 @@ class Entry:
             "size": self.data.stat().st_size,
             "sha256": sha256,
         }
-        write_atomically(self.record, json.dumps(record, indent=1).encode())
-
-
-def write_atomically(path: Path, payload: bytes) -> None:
-    """Write a file so that it is either there whole, on the disk, or not there."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as stream:
-            stream.write(payload)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        write_whole(self.record, json.dumps(record, indent=1).encode(), WeightsError, ADVICE)

@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from sdic import weights
 from sdic.errors import WeightsError
+from sdic.files import read_metadata, read_tensors
 from sdic.weights.checkpoints import load_strict
 
 FORMAT = "sdic-training-1"
@@ -60,10 +61,7 @@ def read(source: str | Path) -> Exported:
         return Exported(source, _by_network(weights.load(source)))
     path = Path(source)
     try:
-        with safe_open(path, "pt") as file:
-            # The file is no mapping: it has keys, and cannot be iterated.
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-            texts = file.metadata() or {}
+        tensors, texts = read_tensors(path)
     except (OSError, SafetensorError) as error:
         raise WeightsError(
             f"The weights {path} cannot be read ({error}); give a file of `sdic train export`."
@@ -74,8 +72,7 @@ def read(source: str | Path) -> Exported:
 def is_exported(path: Path) -> bool:
     """Whether a file was made by `sdic train export`, by what it says of itself."""
     try:
-        with safe_open(path, "pt") as file:
-            return (file.metadata() or {}).get("format") == FORMAT
+        return read_metadata(path).get("format") == FORMAT
     except (OSError, SafetensorError):
         return False
 

@@ -23,7 +23,11 @@ from sdic.training.recipe import Losses, Progressive
 from sdic.training.task import Batch, Phase
 from sdic.training.tasks.common import check_losses, judge
 
-LOSSES = ("l2", "perceptual", "identity", "latents", "delta", "adversarial")
+# Of a generated image, whose w is known, instead of its pixels.
+CODE_LOSSES = ("latents", "styles", "features")
+LOSSES = ("l2", "perceptual", "identity", *CODE_LOSSES, "delta", "adversarial")
+SPREAD_SAMPLES = 1000  # w that measure the spread of style channels
+SPREAD_FEATURES = 24  # w that measure the spread of feature channels
 R1_WEIGHT, R1_EVERY = 10.0, 16
 DISCRIMINATOR_RATE = 0.2  # times the encoder's learning rate, as in e4e (2e-5 to 1e-4)
 
@@ -54,6 +58,9 @@ class EncoderTask:
         check_losses(weights, LOSSES, "encoder")
         self.generator, self.encoder, self.discriminator = generator, encoder, discriminator
         self.weights, self.joint, self.size = weights, joint, size
+        self.by_code = any(getattr(weights, name) for name in CODE_LOSSES)
+        self._style_spread: Tensor | None = None
+        self._feature_spread: Tensor | None = None
         self.progressive = progressive or Progressive()
         self.skips_parameters = self.progressive.every > 0
         self.networks: dict[str, nn.Module] = {"encoder": encoder}
@@ -97,11 +104,11 @@ class EncoderTask:
         return results.float()
 
     def _image_losses(self, latents: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """A photo is judged by its reconstruction; a generated image's w says all, if weighed.
+        """A photo is judged by its reconstruction, a generated one by `CODE_LOSSES` if any weighs.
 
         A batch without images to judge has losses of 0, so that all batches name the same ones.
         """
-        judged = ~batch.known if self.weights.latents else torch.ones_like(batch.known)
+        judged = ~batch.known if self.by_code else torch.ones_like(batch.known)
         if judged.any():
             results = self.generator(latents[judged], self.size).float()
             return self.joint(results, batch.images[judged])  # type: ignore[no-any-return]
@@ -115,6 +122,11 @@ class EncoderTask:
             known = batch.known[:, None, None]
             squares = torch.where(known, (latents - batch.latents[:, None]).square(), 0.0)
             losses["latents"] = squares.sum() / (known.sum().clamp_min(1) * latents[0].numel())
+        known_codes, truth = latents[batch.known], batch.latents[batch.known]
+        if self.weights.styles:
+            losses["styles"] = self._style_distance(known_codes, truth)
+        if self.weights.features:
+            losses["features"] = self._feature_distance(known_codes, truth)
         if self.weights.delta:
             losses["delta"] = offset_norm(latents).mean()
         if self.discriminator is not None:
@@ -122,6 +134,36 @@ class EncoderTask:
             with full_precision(latents.device):
                 losses["adversarial"] = adversarial_loss(self.discriminator(latents))
         return losses
+
+    def _style_distance(self, latents: Tensor, truth: Tensor) -> Tensor:
+        """Mean squared distance of styles of w+ [K,S,512] and w [K,512] (LSAP, Cao 2023)."""
+        if not len(latents):
+            return latents.new_zeros(())
+        with full_precision(latents.device):
+            wanted = self._styles(truth)
+            if self._style_spread is None:
+                samples = self._styles(self.generator.sample(SPREAD_SAMPLES, 0))
+                self._style_spread = samples.std(dim=0).clamp_min(1e-6)
+            difference = (self.generator.styles(latents).float() - wanted) / self._style_spread
+            return difference.square().mean()
+
+    @torch.no_grad()
+    def _styles(self, w: Tensor) -> Tensor:
+        return self.generator.styles(self.generator.broadcast(w)).float()
+
+    def _feature_distance(self, latents: Tensor, truth: Tensor) -> Tensor:
+        """Mean squared distance of F of w+ [K,S,512] and w [K,512]."""
+        if not len(latents):
+            return latents.new_zeros(())
+        if self._feature_spread is None:
+            samples = self._features(self.generator.sample(SPREAD_FEATURES, 0))
+            self._feature_spread = samples.std(dim=(0, 2, 3), keepdim=True).clamp_min(1e-6)
+        made = self.generator.to_features(latents).float()
+        return ((made - self._features(truth)) / self._feature_spread).square().mean()
+
+    @torch.no_grad()
+    def _features(self, w: Tensor) -> Tensor:
+        return self.generator.to_features(self.generator.broadcast(w)).float()
 
     def _set_stage(self, step: int) -> None:
         every = self.progressive.every

@@ -13,9 +13,8 @@ import pytest
 import torch
 from PIL import ExifTags, Image, ImageCms
 
-from sdic import images
+from sdic import files, images
 from sdic.errors import InputError
-from sdic.images import writing
 from sdic.images.metadata import EDITED, GENERATED
 
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -330,7 +329,7 @@ def test_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Monke
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(writing.os, "fsync", full)
+    monkeypatch.setattr(files.os, "fsync", full)
     with pytest.raises(InputError, match="the disk is full"):
         images.write(path, picture(30, 30))
     assert path.read_bytes() == before

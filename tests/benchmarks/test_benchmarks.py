@@ -13,7 +13,7 @@ import torch
 
 from sdic.editing.direction import Direction
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 @pytest.fixture

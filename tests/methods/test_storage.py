@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from sdic import files
 from sdic.errors import InputError
-from sdic.methods import storage
 from sdic.methods.base import Inversion
 from sdic.methods.storage import load_inversion, save_inversion
 
@@ -64,9 +64,9 @@ def test_suffix_is_required(tmp_path):
         save_inversion(inversion(), tmp_path / "photo.pt")
 
 
-def test_missing_folder(tmp_path):
-    with pytest.raises(InputError, match="choose a folder"):
-        save_inversion(inversion(), tmp_path / "nowhere" / NAME)
+def test_missing_folder_is_made_and_a_path_may_be_a_text(tmp_path):
+    save_inversion(inversion(), str(tmp_path / "new" / NAME))
+    assert len(load_inversion(str(tmp_path / "new" / NAME))) == len(inversion())
 
 
 def test_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
@@ -76,8 +76,8 @@ def test_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
     def full(descriptor):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(storage.os, "fsync", full)
-    with pytest.raises(InputError, match="No space left"):
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(InputError, match="the disk is full"):
         save_inversion(inversion(compensated=False), tmp_path / NAME)
     assert (tmp_path / NAME).read_bytes() == before
     assert os.listdir(tmp_path) == [NAME]

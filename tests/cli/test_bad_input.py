@@ -127,7 +127,7 @@ def test_output_that_cannot_be_written(align, tmp_path, monkeypatch, number, wor
     def fail(_):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr("sdic.images.writing.os.fsync", fail)
+    monkeypatch.setattr("sdic.files.os.fsync", fail)
     one_failure(align(photo), words, "Nothing was written")
     assert not list((tmp_path / "out").iterdir())
 
