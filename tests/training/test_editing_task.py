@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from sdic.editing.direction import Direction
 from sdic.errors import TrainingError
-from sdic.methods.compact_transfer import CompactTransfer
+from sdic.methods.sdic.compact_transfer import CompactTransfer
 from sdic.training import build
 from sdic.training.curve import read_curve
 from sdic.training.data import Mixture

@@ -10,13 +10,15 @@ import numpy as np
 import typer
 from PIL import Image, ImageDraw, ImageFont
 
-from sdic import alignment, images, methods
+from sdic import images
 from sdic.cli import options
 from sdic.cli.app import app
+from sdic.cli.faces import Engine
+from sdic.cli.outputs import check_targets
 from sdic.cli.progress import DescentProgress
 from sdic.editing import library
 from sdic.editing.direction import Edit
-from sdic.editor import Editor, place_of
+from sdic.editor import Editor
 from sdic.errors import InputError
 from sdic.images import Photo, Pixels
 
@@ -32,28 +34,27 @@ def demo(
     photo: Annotated[
         Path | None, typer.Option(help="A photo of yours; default: the astronaut of scikit-image.")
     ] = None,
-    method: options.MethodName = methods.DEFAULT,
+    method: options.MethodName = None,
     refine: options.Refine = 0,
     device: options.Device = "auto",
     backend: options.Backend = "auto",
+    overwrite: options.Overwrite = False,
 ) -> None:
     """Invert a sample photo, edit it four times, put it back: one picture of all of it.
 
     Example: sdic demo --out sheet.png
     """
-    editor = options.make_editor(method, "mobile", None, device, backend, "mtcnn", refine)
+    check_targets([out], [] if photo is None else [photo], overwrite)
+    editor = Engine(method, device=device, backend=backend, refine=refine).editor()
     source = _sample() if photo is None else images.read(photo)
     with DescentProgress() as progress:
-        inversion = editor.invert(source, progress=progress)
-    place = place_of(inversion)
-    crop = alignment.crop(source.rgb, place, 1024)
+        face = editor.open(source, progress=progress)[0]
     edits = [_edit(editor, name, share) for name, share in EDITS]
-    first = edits[0][1]
-    pasted = editor.paste(inversion, source, first).rgb
-    before = [("photo", source.rgb), ("its face", crop), ("inversion", editor.render(inversion))]
+    caption, first = edits[0]
+    before = [("photo", source.rgb), ("its face", face.crop()), ("inversion", face.render())]
     rows = [
-        [*before, (f"{edits[0][0]}, pasted back", pasted)],
-        [(name, editor.render(inversion, edit)) for name, edit in edits],
+        [*before, (f"{caption}, pasted back", face.paste(first).rgb)],
+        [(name, face.render(edit)) for name, edit in edits],
     ]
     images.write(out, _sheet(rows))
     typer.echo(f"{out}: photo, face, inversion and edits")

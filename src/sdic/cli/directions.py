@@ -362,8 +362,9 @@ def _of_inversion(path: Path, size: int, checkpoint: Path | None) -> tuple[str, 
     from sdic.methods.storage import load_inversion
 
     inversion = load_inversion(path)
-    inverter = methods.create(inversion.method, inversion.generator, checkpoint=checkpoint)
-    return inversion.generator, lambda edit: inverter.synthesize(inversion, edit, size)
+    family = inversion.generator.family
+    inverter = methods.create(inversion.method, family, checkpoint=checkpoint)
+    return family, lambda edit: inverter.synthesize(inversion, edit, size)
 
 
 def _save_picture(picture: Image, out: Path) -> None:

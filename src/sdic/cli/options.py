@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -12,10 +13,21 @@ from sdic.editing import library, units
 from sdic.editor import Editor
 from sdic.errors import InputError
 
+if TYPE_CHECKING:
+    from sdic.alignment import Which
+
 MethodName = Annotated[
-    str, typer.Option("--method", "-m", help="Inversion method; `sdic info` lists them.")
+    str | None,
+    typer.Option(
+        "--method",
+        "-m",
+        help="Inversion method; `sdic info` lists them. Default: sdic; of an inversion, its own.",
+    ),
 ]
-GeneratorName = Annotated[str, typer.Option("--generator", help="mobile or stylegan2.")]
+GeneratorName = Annotated[
+    str | None,
+    typer.Option("--generator", help="mobile or stylegan2; default: the checkpoint's, or mobile."),
+]
 Checkpoint = Annotated[
     Path | None,
     typer.Option(help="A file of `sdic train export`; or a published one, for stylegan2."),
@@ -42,6 +54,26 @@ Smile = Annotated[
     typer.Option(min=-1, max=1, help="-1 (serious) to 1 (the most). Short for -e smile=100%."),
 ]
 Yaw = Annotated[float | None, typer.Option(help="Degrees to the side. Short for -e yaw=20deg.")]
+Detail = Annotated[
+    bool, typer.Option(help="Keep the photo's fine structure; paste the change only.")
+]
+PhotoOfInversion = Annotated[
+    Path | None, typer.Option("--photo", help="The photo of an inversion, if its name is another.")
+]
+PhotosOfInversions = Annotated[
+    Path,
+    typer.Option("--photos", help="Folder of the photos of inversions, if not beside them."),
+]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace files that are there already, never a photo.")
+]
+Strip = Annotated[
+    str | None,
+    typer.Option(
+        metavar="location|all",
+        help="Leave the place (GPS), or all that describes the photo, out of the results.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON line for each photo.")]
 
 
@@ -70,6 +102,36 @@ def make_editor(
     )
 
 
+def parse_face(text: str) -> Which:
+    """The value of --face: "largest", "all" or an index from 0 on.
+
+    Raises:
+        InputError: it is none of these.
+    """
+    if text == "largest":
+        return "largest"
+    if text == "all":
+        return "all"
+    if re.fullmatch("[0-9]{1,9}", text):
+        return int(text)
+    raise InputError(f"The face is '{text}'; expected largest, all, or an index from 0 on.")
+
+
+def parse_strip(text: str | None) -> Literal["location", "all"] | None:
+    """The value of --strip: "location", "all", or None where it is not given.
+
+    Raises:
+        InputError: it is none of these.
+    """
+    if text is None:
+        return None
+    if text == "location":
+        return "location"
+    if text == "all":
+        return "all"
+    raise InputError(f"--strip is '{text}'; expected location or all.")
+
+
 def all_edits(
     edits: list[str] | None, age: float | None, smile: float | None, yaw: float | None
 ) -> list[str]:
@@ -88,6 +150,21 @@ def all_edits(
             "--yaw. `sdic directions list` shows the names."
         )
     return texts
+
+
+def parse_amounts(texts: list[str]) -> dict[str, float | str]:
+    """`NAME=AMOUNT` texts as a dictionary for `Editor.make_edit`.
+
+    Raises:
+        InputError: a text has another form, or a direction is named twice.
+    """
+    amounts: dict[str, float | str] = {}
+    for text in texts:
+        name, value = split_edit(text)
+        if name in amounts:
+            raise InputError(f"The direction '{name}' is given twice; give it once.")
+        amounts[name] = float(value) if _is_number(value) else value
+    return amounts
 
 
 def parse_strengths(texts: list[str], generator: str = "mobile") -> dict[str, float]:

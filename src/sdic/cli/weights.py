@@ -111,7 +111,7 @@ def convert(
     out: Annotated[Path, typer.Option(help="The safetensors file to write.")],
 ) -> None:
     """Convert an official checkpoint to safetensors, key by key, without running code in it."""
-    from sdic.methods.published import convert_checkpoint
+    from sdic.methods import convert_checkpoint
 
     done = convert_checkpoint(checkpoint, out)
     typer.echo(

@@ -19,6 +19,9 @@ from sdic.generators.mobile import MobileStyleGAN
 from sdic.generators.mobile_fused import fuse, to_bfloat16
 from sdic.losses import IdentityLoss, JointLoss, LossWeights, perceptual
 from sdic.methods import components
+from sdic.methods.e4e import build_encoder
+from sdic.methods.sdic import build_compensation, build_transfer
+from sdic.methods.sdic.method import SDIC_PRESETS
 from sdic.recognition import identity
 from sdic.training.data import Mixture, Photos, derive_seed
 from sdic.training.edited_pairs import EditedPairs, EditSampler
@@ -128,17 +131,24 @@ def _edit_sampler(recipe: Recipe, generator: Generator) -> EditSampler:
 
 def _compensation_task(recipe: Recipe, generator: Generator) -> CompensationTask:
     encoder = _trained_encoder(recipe, generator)
-    dipn, dicn = components.build_compensation(recipe.components, generator)
+    built = build_compensation(recipe.components, generator)
+    preset = SDIC_PRESETS["published" if recipe.components.dipn == "published" else "paper"]
     return CompensationTask(
-        generator, encoder, dipn, dicn, recipe.losses, _joint(recipe), recipe.image_size
+        generator,
+        encoder,
+        built["dipn"],
+        built["dicn"],
+        recipe.losses,
+        _joint(recipe),
+        recipe.image_size,
+        preset,
     )
 
 
 def _editing_task(recipe: Recipe, generator: Generator) -> EditingTask:
     encoder = _trained_encoder(recipe, generator)
-    dipn, dicn = components.build_compensation(recipe.components, generator)
-    transfer = components.build_transfer(recipe.components, generator)
-    networks = {"dipn": dipn, "dicn": dicn, "transfer": transfer}
+    networks = build_compensation(recipe.components, generator)
+    networks["transfer"] = build_transfer(recipe.components, generator)
     source = recipe.components.compensation_weights
     if source:
         start = exported.read(source)
@@ -167,7 +177,7 @@ def _trained_encoder(recipe: Recipe, generator: Generator) -> Any:
 
 
 def _encoder(recipe: Recipe, generator: Generator) -> Any:
-    encoder = components.build_encoder(recipe.components, generator)
+    encoder = build_encoder(recipe.components, generator)
     source = recipe.components.encoder_weights
     return exported.read(source).fill(encoder, "encoder") if source else encoder
 
