@@ -214,11 +214,12 @@ def test_the_photo_of_an_inversion_is_looked_for_by_its_name_and_known_by_its_pi
 
 
 def test_an_inversion_is_edited_by_its_own_method(monkeypatch, capsys, smile, tmp_path):
-    made = []
+    made, generator = [], fake_editor().inverter.generator
 
     def load(name, *_, **__):
         made.append(name)
         editor = fake_editor()
+        editor.inverter.generator = generator
         editor.inverter.name = name
         return editor
 
