@@ -11,6 +11,8 @@ from safetensors import safe_open
 
 from sdic.encoders import LatentDiscriminator
 from sdic.errors import InputError, TrainingError
+from sdic.generators.base import Generator
+from sdic.generators.mobile_fused import fuse, to_bfloat16
 from sdic.training import build
 from sdic.training.curve import read_curve
 from sdic.training.data import Mixture
@@ -105,6 +107,58 @@ def test_known_latents_are_regressed_and_unknown_ones_are_not() -> None:
     assert torch.allclose(losses["total"], expected)
     batch.known.fill_(False)
     assert task.step("encoder", batch, 0)["latents"] == 0
+
+
+class Perfect(torch.nn.Module):
+    """Knows the codes [K,512] of the images that it sees, up to a step."""
+
+    def __init__(self, generator: Generator, latents: torch.Tensor) -> None:
+        super().__init__()
+        self.generator, self.latents = generator, latents
+        self.step = torch.nn.Parameter(torch.zeros(512))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.generator.broadcast(self.latents) + self.step
+
+
+@pytest.mark.parametrize("name", ["styles", "features"])
+@pytest.mark.parametrize("fused", [False, True])
+def test_codes_are_judged_by_what_the_generator_makes_of_them(name: str, fused: bool) -> None:
+    recipe = tiny.recipe("encoder", losses={"l2": 0.0, name: 2.0})
+    generator = tiny.generator()
+    batch = data(recipe, generator).batch(0, 0, 1)
+    if fused:
+        to_bfloat16(fuse(generator))
+    encoder = Perfect(generator, batch.latents)
+    task = EncoderTask(generator, encoder, recipe.losses, tiny.joint(recipe), tiny.SIZE)
+    losses = task.step("encoder", batch, 0)
+    assert losses[name] == 0
+    with torch.no_grad():
+        encoder.step += 0.1
+    losses = task.step("encoder", batch, 0)
+    torch.testing.assert_close(losses["total"], 2 * losses[name])
+    losses["total"].backward()
+    assert encoder.step.grad is not None
+    assert encoder.step.grad.abs().max() > 0
+    batch.known.fill_(False)  # photos: their codes are not known
+    assert task.step("encoder", batch, 0)[name] == 0
+
+
+def test_each_style_counts_in_units_of_its_spread() -> None:
+    recipe = tiny.recipe("encoder", losses={"l2": 0.0, "styles": 1.0})
+    generator = tiny.generator()
+    batch = data(recipe, generator).batch(0, 0, 1)
+    others = generator.sample(len(batch.latents), 3)
+    task = EncoderTask(
+        generator, Perfect(generator, others), recipe.losses, tiny.joint(recipe), tiny.SIZE
+    )
+    with torch.no_grad():
+        loss = task.step("encoder", batch, 0)["styles"]
+        random = generator.styles(generator.broadcast(generator.sample(500, 7)))
+        one, two = (generator.styles(generator.broadcast(w)) for w in (others, batch.latents))
+    expected = ((one - two) / random.std(dim=0)).square()
+    assert expected.isfinite().all()
+    torch.testing.assert_close(loss, expected.mean(), rtol=0.1, atol=0)
 
 
 def test_images_of_known_latents_are_judged_by_them_alone() -> None:

@@ -58,15 +58,16 @@ class RunLog:
 class Reporter:
     """One line that is kept up to date on a terminal, or a line every half minute elsewhere."""
 
-    def __init__(self, console: Console, steps: int, step: int) -> None:
+    def __init__(self, console: Console, steps: int, step: int, unit: str = "step") -> None:
         self._console = console
+        self._unit = unit
         self._steps = steps
         self._first, self._began = step, time.monotonic()
         self._said = self._began
         self._progress: Progress | None = None
         if console.is_terminal:
             self._progress = Progress(
-                TextColumn("step {task.completed:.0f}/{task.total:.0f}"),
+                TextColumn(unit + " {task.completed:.0f}/{task.total:.0f}"),
                 BarColumn(),
                 TextColumn("{task.description}"),
                 TimeRemainingColumn(),
@@ -76,7 +77,7 @@ class Reporter:
             self._progress.start()
 
     def step(self, step: int, losses: Mapping[str, float]) -> None:
-        """Show the losses after `step` steps."""
+        """Show the losses after `step` steps, or of what else is counted."""
         now = time.monotonic()
         if self._progress is not None:
             self._progress.update(self._bar, completed=step, description=_short(losses))
@@ -84,7 +85,8 @@ class Reporter:
             self._said = now
             seconds = (now - self._began) / (step - self._first)
             self._console.print(
-                f"step {step}/{self._steps}  {_short(losses)}  {seconds:.2f} s/step",
+                f"{self._unit} {step}/{self._steps}  {_short(losses)}  "
+                f"{seconds:.2f} s/{self._unit}",
                 highlight=False,
             )
 
