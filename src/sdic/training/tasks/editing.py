@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from sdic.errors import TrainingError
 from sdic.generators.base import Generator
 from sdic.losses import Compensation, JointLoss
+from sdic.metrics.pixels import psnr
 from sdic.training.data import seeded
 from sdic.training.edited_pairs import EditSampler, random_latents
 from sdic.training.recipe import Losses
 from sdic.training.task import Batch, Phase
-from sdic.training.tasks.common import check_losses, judge, psnr
+from sdic.training.tasks.common import check_losses, judge
 from sdic.training.tasks.compensation import LOSSES as PHOTO_LOSSES
 from sdic.training.tasks.compensation import compensate
 
@@ -112,7 +113,7 @@ class EditingTask:
         wanted, got = plain - initial, result - before
         kept = (wanted * got).sum((1, 2, 3)) / wanted.square().sum((1, 2, 3)).clamp_min(1e-8)
         measures = judge(images, before, self.joint)
-        return measures | {"kept": kept, "edit_psnr": psnr(images, result)}
+        return measures | {"kept": kept, "edit_psnr": psnr(images, result.clamp(-1, 1))}
 
     def _validation_edit(self, images: Tensor, latents: Tensor) -> Tensor:
         """An edit [N,S,512] of photos that depends on them alone, so that every look is alike."""
