@@ -216,6 +216,17 @@ def test_validation_reads_fidelity_before_the_edit_and_the_change_after_it() -> 
     assert torch.equal(task.validate(images)["kept"], measures["kept"])
 
 
+def test_the_edit_of_a_validation_depends_on_its_photo_alone() -> None:
+    task = editing_task(tiny.recipe("editing"))
+    images = tiny.photos(3)[range(3)]
+    with torch.no_grad():
+        latents = task.encoder(images)
+        together = task._validation_edit(images, latents)
+        alone = [task._validation_edit(images[i : i + 1], latents[i : i + 1]) for i in (2, 0, 1)]
+    torch.testing.assert_close(together, torch.cat(alone)[[1, 2, 0]], atol=1e-5, rtol=1e-4)
+    assert torch.pdist(together.flatten(1)).min() > 1e-2
+
+
 def test_batches_without_an_edit_are_refused() -> None:
     recipe = tiny.recipe("editing")
     mixture = Mixture(recipe.data, 2, 0, tiny.SIZE, None, tiny.generator())
