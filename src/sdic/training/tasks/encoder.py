@@ -97,6 +97,7 @@ class EncoderTask:
         self.networks: dict[str, nn.Module] = {"encoder": encoder}
         if discriminator is not None:
             self.networks["discriminator"] = discriminator
+        self._set_stage(0)
 
     def frozen(self) -> list[nn.Module]:
         """Generator and the networks of the losses."""
