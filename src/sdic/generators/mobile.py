@@ -200,11 +200,6 @@ class MobileStyleGAN(Generator):
         scales.append(self.to_image_modulation(w_plus[:, 3 * len(self.blocks)]))
         return torch.cat(scales, dim=1).flatten(1)
 
-    def preview_maps(self, features: Tensor, w_plus: Tensor) -> Tensor:
-        """The map [N,C,R/4,R/4] one block before the image, which `mobile_head` reads."""
-        features, w_plus = features.to(self.constant.dtype), w_plus.to(self.constant.dtype)
-        return self._run_blocks(features, w_plus, self.feature_block + 1, len(self.blocks) - 1)
-
     def _run_blocks(self, x: Tensor, w_plus: Tensor, first: int, last: int) -> Tensor:
         for i in range(first, last):
             x = self.blocks[i](x, w_plus[:, 3 * i + 1], w_plus[:, 3 * i + 2])

@@ -25,7 +25,7 @@ from sdic.methods.sdic.method import SDIC_PRESETS
 from sdic.recognition import identity
 from sdic.training.data import Mixture, Photos, derive_seed
 from sdic.training.edited_pairs import EditedPairs, EditSampler
-from sdic.training.generated import GeneratedFaces
+from sdic.training.generated import GeneratedFaces, folder_of
 from sdic.training.recipe import Recipe
 from sdic.training.task import Data, Task
 from sdic.training.tasks import CompensationTask, EditingTask, EncoderTask
@@ -68,25 +68,24 @@ def build_task(recipe: Recipe, generator: Generator) -> Task:
 def build_data(recipe: Recipe, generator: Generator, root: Path | None, cache: Path) -> Data:
     """The recipe's training images.
 
-    Photo folders are relative to `root`; decoded photos are kept in `cache`. The task "editing"
-    learns from images with an edit.
+    Photo folders are relative to `root`; decoded photos and generated faces are kept below `cache`.
+    The task "editing" learns from images with an edit.
     """
     photos = None
     if recipe.data.generator_share < 1:
-        photos = Photos.read(_folders(recipe.data.photos, root), recipe.image_size, cache)
+        photos = Photos.read(
+            _folders(recipe.data.photos, root), recipe.image_size, cache / "photos"
+        )
+    faces = None
+    if recipe.data.generated and recipe.data.generator_share:
+        count, truncation = recipe.data.generated, recipe.data.truncation
+        plain = components.build_generator(recipe.components)
+        folder = folder_of(cache / "generated", plain, truncation, recipe.image_size)
+        faces = GeneratedFaces.open(generator, folder, count, truncation, recipe.image_size)
     sizes = (recipe.batch_size, recipe.seed, recipe.image_size)
     if recipe.task == "editing":
         sampler = _edit_sampler(recipe, generator)
-        return EditedPairs(recipe.data, *sizes, generator, sampler, photos)
-    faces = None
-    if recipe.data.generated and recipe.data.generator_share:
-        faces = GeneratedFaces.open(
-            generator,
-            recipe.data.generated,
-            recipe.data.truncation,
-            recipe.image_size,
-            cache.with_name("generated"),
-        )
+        return EditedPairs(recipe.data, *sizes, generator, sampler, photos, faces)
     return Mixture(recipe.data, *sizes, photos, generator, faces)
 
 
@@ -95,7 +94,7 @@ def build_validation(recipe: Recipe, root: Path | None, cache: Path) -> Tensor |
     settings = recipe.validation
     if not settings.every or not settings.photos:
         return None
-    photos = Photos.read(_folders(settings.photos, root), recipe.image_size, cache)
+    photos = Photos.read(_folders(settings.photos, root), recipe.image_size, cache / "photos")
     count = min(len(photos), settings.limit or len(photos))
     return photos[range(count)]
 

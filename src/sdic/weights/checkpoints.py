@@ -115,6 +115,8 @@ def load_strict(
 ) -> list[str]:
     """Load a state dict that must fit the module key by key and shape by shape.
 
+    Keys that a module names in its `OPTIONAL_KEYS` may be missing.
+
     Args:
         module: the network to fill.
         state: its weights by name.
@@ -127,8 +129,9 @@ def load_strict(
     Raises:
         WeightsError: keys are missing or in surplus, or shapes differ.
     """
-    expected = module.state_dict()
-    surplus = [key for key in state if key not in expected]
+    optional = getattr(module, "OPTIONAL_KEYS", ())
+    expected = {key: value for key, value in module.state_dict().items() if key not in optional}
+    surplus = [key for key in state if key not in expected and key not in optional]
     dropped = [key for key in surplus if any(f"{key}.".startswith(f"{d}.") for d in dead)]
     surplus = [key for key in surplus if key not in set(dropped)]
     missing = [key for key in expected if key not in state]
@@ -147,7 +150,7 @@ def load_strict(
             f"{what} does not fit {type(module).__name__}: {'; '.join(problems)}. "
             "Use the file that was made for this network."
         )
-    module.load_state_dict({key: state[key] for key in expected})
+    module.load_state_dict({key: state[key] for key in (*expected, *optional) if key in state})
     return dropped
 
 

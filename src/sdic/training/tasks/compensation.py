@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from sdic.generators.base import Generator
 from sdic.losses import Compensation, JointLoss
 from sdic.methods.sdic.method import SDIC_PRESETS, SDICPreset, compensate
+from sdic.metrics.pixels import psnr
 from sdic.training.recipe import Losses
 from sdic.training.task import Batch, Phase
-from sdic.training.tasks.common import check_losses, judge, psnr
+from sdic.training.tasks.common import check_losses, judge
 
 LOSSES = ("l2", "perceptual", "identity", "edit_latents", "edit_features", "discrepancy")
 

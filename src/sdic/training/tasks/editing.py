@@ -9,6 +9,7 @@ teaches the transfer that.
 
 from __future__ import annotations
 
+import hashlib
 from typing import cast
 
 import torch
@@ -16,13 +17,15 @@ from torch import Tensor, nn
 
 from sdic.errors import TrainingError
 from sdic.generators.base import Generator
+from sdic.images import to_uint8
 from sdic.losses import Compensation, JointLoss
 from sdic.methods.sdic import compensate
+from sdic.metrics.pixels import psnr
 from sdic.training.data import seeded
 from sdic.training.edited_pairs import EditSampler, random_latents
 from sdic.training.recipe import Losses
 from sdic.training.task import Batch, Phase
-from sdic.training.tasks.common import check_losses, judge, psnr
+from sdic.training.tasks.common import check_losses, judge
 from sdic.training.tasks.compensation import LOSSES as PHOTO_LOSSES
 
 LOSSES = (*PHOTO_LOSSES, "change")
@@ -114,11 +117,15 @@ class EditingTask:
         wanted, got = plain - cast(Tensor, pair.initial), result - before
         kept = (wanted * got).sum((1, 2, 3)) / wanted.square().sum((1, 2, 3)).clamp_min(1e-8)
         measures = judge(images, before, self.joint)
-        return measures | {"kept": kept, "edit_psnr": psnr(images, result)}
+        return measures | {"kept": kept, "edit_psnr": psnr(images, result.clamp(-1, 1))}
 
     def _validation_edit(self, images: Tensor, latents: Tensor) -> Tensor:
-        """An edit [N,S,512] of photos that depends on them alone, so that every look is alike."""
-        return self.sampler.draw(latents, seeded("validation", f"{images.sum().item():.0f}"))
+        """An edit [N,S,512]; that of a photo depends on it alone, so that all runs see the same."""
+        edits = []
+        for i, pixels in enumerate(to_uint8(images)):
+            digest = hashlib.sha256(pixels.tobytes()).hexdigest()
+            edits.append(self.sampler.draw(latents[i : i + 1], seeded("validation", digest)))
+        return torch.cat(edits)
 
     def _codes(self, batch: Batch) -> Tensor:
         """The encoder's codes w+ of a batch; those of generated images are perturbed."""
