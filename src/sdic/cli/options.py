@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -11,6 +12,9 @@ from sdic import editor
 from sdic.editing import library, units
 from sdic.editor import Editor
 from sdic.errors import InputError
+
+if TYPE_CHECKING:
+    from sdic.alignment import Which
 
 MethodName = Annotated[
     str, typer.Option("--method", "-m", help="Inversion method; `sdic info` lists them.")
@@ -42,6 +46,16 @@ Smile = Annotated[
     typer.Option(min=-1, max=1, help="-1 (serious) to 1 (the most). Short for -e smile=100%."),
 ]
 Yaw = Annotated[float | None, typer.Option(help="Degrees to the side. Short for -e yaw=20deg.")]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace files that are there already, never a photo.")
+]
+Strip = Annotated[
+    str | None,
+    typer.Option(
+        metavar="location|all",
+        help="Leave the place (GPS), or all that describes the photo, out of the results.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON line for each photo.")]
 
 
@@ -68,6 +82,36 @@ def make_editor(
         detector=detector,
         refine=refine,
     )
+
+
+def parse_face(text: str) -> Which:
+    """The value of --face: "largest", "all" or an index from 0 on.
+
+    Raises:
+        InputError: it is none of these.
+    """
+    if text == "largest":
+        return "largest"
+    if text == "all":
+        return "all"
+    if re.fullmatch("[0-9]{1,9}", text):
+        return int(text)
+    raise InputError(f"The face is '{text}'; expected largest, all, or an index from 0 on.")
+
+
+def parse_strip(text: str | None) -> Literal["location", "all"] | None:
+    """The value of --strip: "location", "all", or None where it is not given.
+
+    Raises:
+        InputError: it is none of these.
+    """
+    if text is None:
+        return None
+    if text == "location":
+        return "location"
+    if text == "all":
+        return "all"
+    raise InputError(f"--strip is '{text}'; expected location or all.")
 
 
 def all_edits(
