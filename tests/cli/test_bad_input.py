@@ -30,7 +30,8 @@ def sdic(monkeypatch, capsys):
 @pytest.fixture
 def align(sdic, monkeypatch, tmp_path):
     """`sdic align` with a detector that finds one face everywhere."""
-    monkeypatch.setattr("sdic.cli.align.load_detector", lambda name: FakeDetector((70, 60, 24)))
+    detector = FakeDetector((70, 60, 24))
+    monkeypatch.setattr("sdic.recognition.detection.load_detector", lambda name: detector)
     return lambda *paths, out=tmp_path / "out": sdic("align", *paths, "--out", out)
 
 
@@ -111,7 +112,7 @@ def test_folder_with_one_broken_file(align, tmp_path):
 
 def test_output_below_a_file(align, tmp_path):
     photo = good_photo(tmp_path / "a.png")
-    one_failure(align(photo, out=photo / "out"), "is not a folder; choose another place")
+    one_error(align(photo, out=photo / "out"), "is not a folder; choose another place")
 
 
 @pytest.mark.parametrize(

@@ -12,11 +12,10 @@ import numpy as np
 import typer
 from PIL import Image
 
-from sdic import alignment, images, methods
+from sdic import alignment, images
 from sdic.cli import options
-from sdic.cli.align import check_not_source, parse_face
-from sdic.cli.app import app
 from sdic.cli.edit import photo_of
+from sdic.cli.outputs import check_targets
 from sdic.cli.progress import DescentProgress
 from sdic.cli.video import SUFFIXES, write_animation
 from sdic.editing.direction import Edit
@@ -27,7 +26,7 @@ from sdic.methods.base import Inversion
 from sdic.methods.storage import SUFFIX, load_inversion
 
 
-@app.command()
+@options.expand
 def animate(
     source: Annotated[Path, typer.Argument(help=f"A photo, or an inversion (*{SUFFIX}).")],
     edits: Annotated[
@@ -43,8 +42,6 @@ def animate(
     size: Annotated[
         int, typer.Option(min=16, max=4096, help="Longer side in pixels, at most.")
     ] = 512,
-    method: options.MethodName = methods.DEFAULT,
-    refine: options.Refine = 0,
     face: options.Face = "largest",
     aligned: options.Aligned = False,
     crop: Annotated[bool, typer.Option("--crop", help="Show the face alone.")] = False,
@@ -54,11 +51,8 @@ def animate(
     photo: Annotated[
         Path | None, typer.Option(help="The photo of an inversion, if it has moved.")
     ] = None,
-    generator: options.GeneratorName = "mobile",
-    checkpoint: options.Checkpoint = None,
-    detector: options.Detector = "mtcnn",
-    device: options.Device = "auto",
-    backend: options.Backend = "auto",
+    *,
+    engine: options.Engine,
 ) -> None:
     """Invert a face once, and render it while the strengths run.
 
@@ -67,11 +61,11 @@ def animate(
     """
     if out.suffix.lower() not in SUFFIXES:
         raise InputError(f"Cannot write {out}: the name has to end in {', '.join(SUFFIXES)}.")
-    which = parse_face(face)
+    which = options.parse_face(face)
     if which == "all":
         raise InputError("An animation shows one face; give --face largest or an index.")
-    ways = parse_ways(edits, generator)
-    editor = options.make_editor(method, generator, checkpoint, device, backend, detector, refine)
+    ways = parse_ways(edits, engine.generator)
+    editor = options.make_editor(engine)
     shares = [k / (frames - 1) for k in range(frames)]
     changes = [editor.make_edit({way.name: way.at(share) for way in ways}) for share in shares]
     if source.name.endswith(SUFFIX):
@@ -80,7 +74,11 @@ def animate(
     else:
         base = images.read(source)
         inversion = _invert(editor, base, which, aligned)
-    check_not_source(out, [source] if base is None or base.path is None else [source, base.path])
+    check_targets(
+        [out],
+        [source] if base is None or base.path is None else [source, base.path],
+        overwrite=True,
+    )
     rendered = render_frames(editor, inversion, changes, None if crop else base, detail)
     shown = [shrink(pixels, size) for pixels in rendered]
     write_animation(out, there_and_back(shown) if back else shown, rate)

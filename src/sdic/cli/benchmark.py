@@ -13,7 +13,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from sdic import evaluation, methods
 from sdic.cli import options
-from sdic.cli.app import app
 from sdic.editing import library
 from sdic.errors import InputError
 from sdic.evaluation import Probe, Settings, tables
@@ -23,7 +22,6 @@ from sdic.methods.base import Inverter
 from sdic.runtime.backends import resolve_device
 
 
-@app.command()
 def benchmark(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of aligned faces.")],
     method_list: Annotated[

@@ -12,7 +12,6 @@ from PIL import Image, ImageDraw, ImageFont
 
 from sdic import alignment, images, methods
 from sdic.cli import options
-from sdic.cli.app import app
 from sdic.cli.progress import DescentProgress
 from sdic.editing import library
 from sdic.editing.direction import Edit
@@ -26,7 +25,6 @@ CAPTION = 34
 EDITS = (("smile", -0.8), ("age", 1.0), ("age", -0.8), ("yaw", 0.35))
 
 
-@app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="The contact sheet to write.")] = Path("sdic-demo.png"),
     photo: Annotated[
@@ -41,7 +39,7 @@ def demo(
 
     Example: sdic demo --out sheet.png
     """
-    editor = options.make_editor(method, "mobile", None, device, backend, "mtcnn", refine)
+    editor = options.make_editor(options.Engine(method, refine, device=device, backend=backend))
     source = _sample() if photo is None else images.read(photo)
     with DescentProgress() as progress:
         inversion = editor.invert(source, progress=progress)

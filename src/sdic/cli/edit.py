@@ -7,11 +7,10 @@ from typing import Annotated
 
 import typer
 
-from sdic import images, methods
+from sdic import images
 from sdic.cli import options
-from sdic.cli.align import check_not_source, parse_face, unique_names
-from sdic.cli.app import app
 from sdic.cli.batch import run_batch
+from sdic.cli.outputs import check_targets, unique_names
 from sdic.cli.progress import DescentProgress
 from sdic.editing.direction import Edit
 from sdic.editor import PHOTO, Editor
@@ -21,7 +20,7 @@ from sdic.methods.base import Inversion
 from sdic.methods.storage import SUFFIX, load_inversion
 
 
-@app.command()
+@options.expand
 def edit(
     sources: Annotated[
         list[Path], typer.Argument(help=f"Photos, folders of photos, or inversions (*{SUFFIX}).")
@@ -34,8 +33,6 @@ def edit(
     age: options.Age = None,
     smile: options.Smile = None,
     yaw: options.Yaw = None,
-    method: options.MethodName = methods.DEFAULT,
-    refine: options.Refine = 0,
     face: options.Face = "largest",
     aligned: options.Aligned = False,
     crop: Annotated[bool, typer.Option("--crop", help="Write the edited crop alone.")] = False,
@@ -47,11 +44,8 @@ def edit(
     ] = None,
     release: options.Release = None,
     suffix: Annotated[str, typer.Option(help="Format of the results: png, jpg, webp, ...")] = "png",
-    generator: options.GeneratorName = "mobile",
-    checkpoint: options.Checkpoint = None,
-    detector: options.Detector = "mtcnn",
-    device: options.Device = "auto",
-    backend: options.Backend = "auto",
+    *,
+    engine: options.Engine,
     as_json: options.AsJson = False,
 ) -> None:
     """Edit faces and put them back into their photos.
@@ -59,27 +53,27 @@ def edit(
     Examples: sdic edit me.jpg -e smile=2 --out edited; sdic edit me.sdic.safetensors --age 15
     -e yaw=-1 --out edited
     """
-    which = parse_face(face)
+    which = options.parse_face(face)
     texts = options.all_edits(edits, age, smile, yaw)
-    strengths = options.parse_strengths(texts, generator)
+    strengths = options.parse_strengths(texts, engine.generator)
     inversions = [path for path in sources if path.name.endswith(SUFFIX)]
     others = [path for path in sources if path not in inversions]
     photos = images.list_images(others) if others else []
     paths = photos + inversions
     names = unique_names(paths)
-    editor = options.make_editor(method, generator, checkpoint, device, backend, detector, refine)
+    editor = options.make_editor(engine)
     if release is not None:
         editor.inverter.release = release
     change = editor.make_edit(strengths)
 
     def work(path: Path) -> dict[str, object]:
         target = out / f"{names[path]}.{suffix.lstrip('.')}"
-        check_not_source(target, photos)
+        check_targets([target], photos, overwrite=True)
         if path in inversions:
             inversion = load_inversion(path)
             base = None if crop else photo_of(inversion, path, photo)
             if base is not None and base.path is not None:
-                check_not_source(target, [base.path])
+                check_targets([target], [base.path], overwrite=True)
             _write(editor, [inversion], change, base, target, detail)
         else:
             base = images.read(path)

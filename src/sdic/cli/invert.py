@@ -7,40 +7,34 @@ from typing import Annotated
 
 import typer
 
-from sdic import alignment, images, methods
+from sdic import alignment, images
 from sdic.cli import options
-from sdic.cli.align import check_not_source, parse_face, unique_names
-from sdic.cli.app import app
 from sdic.cli.batch import run_batch
+from sdic.cli.outputs import check_targets, unique_names
 from sdic.cli.progress import DescentProgress
 from sdic.methods.base import INVERSION_SIZE
 from sdic.methods.storage import SUFFIX, save_inversion
 from sdic.metrics.pixels import psnr
 
 
-@app.command()
+@options.expand
 def invert(
     photos: Annotated[list[Path], typer.Argument(help="Photos, or folders of photos.")],
     out: Annotated[Path, typer.Option(help="Folder for the inversions.")],
-    method: options.MethodName = methods.DEFAULT,
-    refine: options.Refine = 0,
     face: options.Face = "largest",
     aligned: options.Aligned = False,
-    generator: options.GeneratorName = "mobile",
-    checkpoint: options.Checkpoint = None,
-    detector: options.Detector = "mtcnn",
-    device: options.Device = "auto",
-    backend: options.Backend = "auto",
+    *,
+    engine: options.Engine,
     as_json: options.AsJson = False,
 ) -> None:
     """Invert the faces of photos: NAME.sdic.safetensors, and NAME.png to look at.
 
     Example: sdic invert me.jpg --out inversions
     """
-    which = parse_face(face)
+    which = options.parse_face(face)
     paths = images.list_images(photos)
     names = unique_names(paths)
-    editor = options.make_editor(method, generator, checkpoint, device, backend, detector, refine)
+    editor = options.make_editor(engine)
 
     def work(path: Path) -> dict[str, object]:
         photo = images.read(path)
@@ -48,7 +42,7 @@ def invert(
         for index, place in enumerate(editor.find(photo, which, aligned)):
             name = names[path] + (f"_{index}" if which == "all" else "")
             picture, target = out / f"{name}.png", out / f"{name}{SUFFIX}"
-            check_not_source(picture, paths)
+            check_targets([picture], paths, overwrite=True)
             with DescentProgress() as progress:
                 inversion = editor.invert_place(photo, place, progress)
             images.write(picture, editor.render(inversion), generated=True)
