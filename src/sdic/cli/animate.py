@@ -28,7 +28,9 @@ from sdic.methods.storage import SUFFIX, load_inversion
 
 @options.expand
 def animate(
-    source: Annotated[Path, typer.Argument(help=f"A photo, or an inversion (*{SUFFIX}).")],
+    source: Annotated[
+        Path, typer.Argument(readable=False, help=f"A photo, or an inversion (*{SUFFIX}).")
+    ],
     edits: Annotated[
         list[str],
         typer.Option("--edit", "-e", help="NAME=FROM:TO, e.g. smile=-2:2; or NAME=STRENGTH."),
@@ -48,9 +50,7 @@ def animate(
     detail: Annotated[
         bool, typer.Option(help="Keep the photo's fine structure; paste the change only.")
     ] = True,
-    photo: Annotated[
-        Path | None, typer.Option(help="The photo of an inversion, if it has moved.")
-    ] = None,
+    photo: options.OnePhoto = None,
     *,
     engine: options.Engine,
 ) -> None:
@@ -64,6 +64,7 @@ def animate(
     which = options.parse_face(face)
     if which == "all":
         raise InputError("An animation shows one face; give --face largest or an index.")
+    options.check_regular(source)
     ways = parse_ways(edits, engine.generator)
     editor = options.make_editor(engine)
     shares = [k / (frames - 1) for k in range(frames)]

@@ -161,6 +161,8 @@ def load_lpips(backbone: Path | None, linear: Path | None) -> perceptual.Percept
         return None
     if backbone is None or linear is None:
         raise InputError("Plain LPIPS needs both files: give --lpips-backbone and --lpips-linear.")
+    for file in (backbone, linear):
+        options.check_regular(file)
     return perceptual.load_lpips(backbone, linear)
 
 

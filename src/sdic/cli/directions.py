@@ -61,7 +61,9 @@ class Renderer:
 @directions_app.command("list")
 def list_directions(
     generator: options.GeneratorName = "mobile",
-    file: Annotated[Path | None, typer.Option(help="List this file instead.")] = None,
+    file: Annotated[
+        Path | None, typer.Option(readable=False, help="List this file instead.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List the directions of the library, or of a file."""
@@ -111,7 +113,8 @@ def preview(
     ] = None,
     size: Annotated[int, typer.Option(help="Side of each image in pixels.")] = 256,
     inversion: Annotated[
-        Path | None, typer.Option(help="Inversion file to edit, instead of samples.")
+        Path | None,
+        typer.Option(readable=False, help="Inversion file to edit, instead of samples."),
     ] = None,
     overwrite: options.Overwrite = False,
     *,
@@ -280,7 +283,10 @@ def fit(
 
 @directions_app.command("import")
 def import_file(
-    file: Annotated[Path, typer.Argument(help="Vector or GANSpace components (.pt, .npy, .npz).")],
+    file: Annotated[
+        Path,
+        typer.Argument(readable=False, help="Vector or GANSpace components (.pt, .npy, .npz)."),
+    ],
     out: Out,
     name: Annotated[str | None, typer.Option(help="Name of the direction.")] = None,
     key: Annotated[str, typer.Option(help="Which tensor, if the file has several.")] = "",

@@ -17,14 +17,12 @@ from sdic.editor import PHOTO, Editor
 from sdic.errors import InputError
 from sdic.images import Photo
 from sdic.methods.base import Inversion
-from sdic.methods.storage import SUFFIX, load_inversion
+from sdic.methods.storage import load_inversion
 
 
 @options.expand
 def edit(
-    sources: Annotated[
-        list[Path], typer.Argument(help=f"Photos, folders of photos, or inversions (*{SUFFIX}).")
-    ],
+    sources: options.Sources,
     out: Annotated[Path, typer.Option(help="Folder for the edited photos.")],
     edits: Annotated[
         list[str] | None,
@@ -39,9 +37,7 @@ def edit(
     detail: Annotated[
         bool, typer.Option(help="Keep the photo's fine structure; paste the change only.")
     ] = True,
-    photo: Annotated[
-        Path | None, typer.Option(help="The photo of an inversion, if it has moved.")
-    ] = None,
+    photo: options.OnePhoto = None,
     release: options.Release = None,
     suffix: Annotated[str, typer.Option(help="Format of the results: png, jpg, webp, ...")] = "png",
     *,
@@ -56,9 +52,7 @@ def edit(
     which = options.parse_face(face)
     texts = options.all_edits(edits, age, smile, yaw)
     strengths = options.parse_strengths(texts, engine.generator)
-    inversions = [path for path in sources if path.name.endswith(SUFFIX)]
-    others = [path for path in sources if path not in inversions]
-    photos = images.list_images(others) if others else []
+    photos, inversions = options.list_sources(sources)
     paths = photos + inversions
     names = unique_names(paths)
     editor = options.make_editor(engine)
@@ -70,6 +64,7 @@ def edit(
         target = out / f"{names[path]}.{suffix.lstrip('.')}"
         check_targets([target], photos, overwrite=True)
         if path in inversions:
+            options.check_regular(path)
             inversion = load_inversion(path)
             base = None if crop else photo_of(inversion, path, photo)
             if base is not None and base.path is not None:
@@ -119,4 +114,5 @@ def photo_of(inversion: Inversion, path: Path, given: Path | None) -> Photo:
             f"The photo of the inversion {path} {where}; name it with --photo, "
             "or write the crop alone with --crop."
         )
+    options.check_regular(place)
     return images.read(place)

@@ -19,7 +19,7 @@ from sdic.metrics.pixels import psnr
 
 @options.expand
 def invert(
-    photos: Annotated[list[Path], typer.Argument(help="Photos, or folders of photos.")],
+    photos: options.Photos,
     out: Annotated[Path, typer.Option(help="Folder for the inversions.")],
     face: options.Face = "largest",
     aligned: options.Aligned = False,
@@ -32,7 +32,7 @@ def invert(
     Example: sdic invert me.jpg --out inversions
     """
     which = options.parse_face(face)
-    paths = images.list_images(photos)
+    paths = options.list_photos(photos)
     names = unique_names(paths)
     editor = options.make_editor(engine)
 

@@ -6,6 +6,7 @@ Importing this loads no PyTorch, so that --help is there at once.
 from __future__ import annotations
 
 import inspect
+import os
 import re
 import stat
 from collections.abc import Callable, Sequence
@@ -32,10 +33,13 @@ MethodName = Annotated[
 GeneratorName = Annotated[str, typer.Option("--generator", help="mobile or stylegan2.")]
 Checkpoint = Annotated[
     Path | None,
-    typer.Option(help="A file of `sdic train export`; or a published one, for stylegan2."),
+    typer.Option(
+        readable=False, help="A file of `sdic train export`; or a published one, for stylegan2."
+    ),
 ]
 GeneratorFile = Annotated[
-    Path | None, typer.Option("--checkpoint", help="Weights of a generator that has none.")
+    Path | None,
+    typer.Option("--checkpoint", readable=False, help="Weights of a generator that has none."),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 Backend = Annotated[str, typer.Option(help="auto, eager, compiled, openvino or openvino-bf16.")]
@@ -43,10 +47,13 @@ Detector = Annotated[str, typer.Option(help="mtcnn, or dlib (frontal faces only)
 Refine = Annotated[
     int, typer.Option(min=0, help="Optimisation steps on top of the method's own inversion.")
 ]
-Photos = Annotated[list[Path], typer.Argument(help="Photos, or folders of photos.")]
+# What may not be read is told in the words of this program: hence no check by typer.
+Photos = Annotated[list[Path], typer.Argument(readable=False, help="Photos, or folders of photos.")]
 Sources = Annotated[
     list[Path],
-    typer.Argument(help=f"Photos, folders of photos, or inversions (*{INVERSION_SUFFIX})."),
+    typer.Argument(
+        readable=False, help=f"Photos, folders of photos, or inversions (*{INVERSION_SUFFIX})."
+    ),
 ]
 Face = Annotated[str, typer.Option(help="largest, all, or an index: 0 is the largest face.")]
 Aligned = Annotated[bool, typer.Option("--aligned", help="The photos are FFHQ crops already.")]
@@ -64,6 +71,9 @@ Smile = Annotated[
     typer.Option(min=-1, max=1, help="-1 (serious) to 1 (the most). Short for -e smile=100%."),
 ]
 Yaw = Annotated[float | None, typer.Option(help="Degrees to the side. Short for -e yaw=20deg.")]
+OnePhoto = Annotated[
+    Path | None, typer.Option(readable=False, help="The photo of an inversion, if it has moved.")
+]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace files that are there already, never a photo.")
 ]
@@ -165,30 +175,40 @@ def expand(verb: Callable[..., None]) -> Callable[..., None]:
 
 
 def check_regular(path: Path) -> None:
-    """Raise InputError if what lies at a path is no plain file, so that reading might never end.
+    """Raise InputError if a path leads to anything but a plain file that may be read.
 
     Where nothing lies, nothing is said: who reads it tells what was expected there.
 
     Raises:
-        InputError: it is a folder, a pipe, a socket or a device, or may not be looked at.
+        InputError: it is a folder, a pipe, a socket or a device, or may not be read.
+    """
+    check_kind(path)
+    if path.exists() and not os.access(path, os.R_OK):
+        raise InputError(f"{path} may not be read; check its permissions.")
+
+
+def check_kind(path: Path) -> None:
+    """Raise InputError if what lies at a path is no plain file, so that reading might never end.
+
+    Raises:
+        InputError: as said, or nobody may look there.
     """
     try:
         mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
         return
-    except OSError as error:
-        raise InputError(
-            f"{path} may not be looked at ({error.strerror}); check it and its permissions."
-        ) from error
-    if stat.S_ISREG(mode):
-        return
-    kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
-    kind = kinds.get(stat.S_IFMT(mode), "a device")
-    raise InputError(f"{path} is {kind}; expected a file. Save what it gives as one first.")
+    except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
+        raise InputError(f"{path} may not be read ({error}); check it.") from error
+    if not stat.S_ISREG(mode):
+        kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+        kind = kinds.get(stat.S_IFMT(mode), "a device")
+        raise InputError(f"{path} is {kind}; expected a file. Save what it gives as one first.")
 
 
 def list_photos(paths: Sequence[Path]) -> list[Path]:
     """All photos that the arguments name: files, and those in folders; see `images.list_images`.
+
+    A file that may not be read is among them: it is one failure of the batch.
 
     Raises:
         InputError: a path is not there, or is a pipe or device; a folder has no picture in it, or
@@ -199,7 +219,7 @@ def list_photos(paths: Sequence[Path]) -> list[Path]:
     try:
         for path in paths:
             if not path.is_dir():
-                check_regular(path)
+                check_kind(path)
         return images.list_images(paths)
     except OSError as error:
         raise InputError(
@@ -215,7 +235,7 @@ def list_sources(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     """
     inversions = [path for path in dict.fromkeys(paths) if path.name.endswith(INVERSION_SUFFIX)]
     for path in inversions:
-        check_regular(path)
+        check_kind(path)
     others = [path for path in paths if path not in inversions]
     return (list_photos(others) if others else []), inversions
 

@@ -107,7 +107,9 @@ def _describe(name: str) -> dict[str, Any]:
 
 @weights_app.command()
 def convert(
-    checkpoint: Annotated[Path, typer.Argument(help="An official SDIC or e4e checkpoint (.pt).")],
+    checkpoint: Annotated[
+        Path, typer.Argument(readable=False, help="An official SDIC or e4e checkpoint (.pt).")
+    ],
     out: Annotated[Path, typer.Option(help="The safetensors file to write.")],
     overwrite: options.Overwrite = False,
 ) -> None:

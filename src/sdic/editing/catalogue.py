@@ -48,7 +48,8 @@ def read_descriptions(path: Path) -> dict[str, Description]:
     if not path.is_file():
         raise InputError(f"There is no file {path}; expected a file of directions (.safetensors).")
     try:
-        metadata = read_metadata(path)
+        with path.open("rb"):  # safetensors says that a file is not there if it may not be read
+            metadata = read_metadata(path)
     except SafetensorError as error:
         raise InputError(f"{path} is not a readable safetensors file ({error}).") from error
     except OSError as error:
