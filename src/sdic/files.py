@@ -143,14 +143,14 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """The metadata of a safetensors file, without its tensors.
+    """The metadata of a safetensors file, without its tensors and without loading PyTorch.
 
     Raises:
         OSError, SafetensorError: there is no such file, or it is none.
     """
     from safetensors import safe_open
 
-    with safe_open(path, framework="pt") as file:
+    with safe_open(path, framework="np") as file:
         return file.metadata() or {}
 
 

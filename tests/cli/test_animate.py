@@ -39,7 +39,7 @@ def smile(folder):
 
 @pytest.fixture
 def sdic(monkeypatch, capsys, editor):
-    monkeypatch.setattr("sdic.cli.faces.load", lambda *_, **__: editor)
+    monkeypatch.setattr("sdic.cli.options.make_editor", lambda *_: editor)
     return lambda *arguments: call_main(monkeypatch, capsys, "animate", *arguments)
 
 

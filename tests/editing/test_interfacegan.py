@@ -160,7 +160,7 @@ def test_command_fits_and_conditions(generator, tmp_path, monkeypatch):
 
     from sdic.cli import directions as cli
 
-    monkeypatch.setattr(cli, "_generator", lambda name, checkpoint, device, backend: generator)
+    monkeypatch.setattr(cli.options, "make_generator", lambda *_: generator)
     out = tmp_path / "fitted.safetensors"
     common = ["--out", out, "--samples", 20, "--fraction", 0.4, "--cache", tmp_path / "cache"]
     some = tmp_path / "some.safetensors"

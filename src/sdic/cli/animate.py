@@ -6,27 +6,29 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import typer
 from PIL import Image
 
 from sdic.cli import options
-from sdic.cli.app import app
-from sdic.cli.faces import Engine, Sources
-from sdic.cli.outputs import check_targets
+from sdic.cli.outputs import INVERSION_SUFFIX, check_targets
 from sdic.cli.video import SUFFIXES, write_animation
-from sdic.editing.direction import Edit
 from sdic.errors import InputError
-from sdic.images import Pixels
-from sdic.methods.storage import SUFFIX
-from sdic.session import FaceSession
+
+if TYPE_CHECKING:
+    from sdic.editing.direction import Edit
+    from sdic.images import Pixels
+    from sdic.session import FaceSession
 
 
-@app.command()
+@options.expand
 def animate(
-    source: Annotated[Path, typer.Argument(help=f"A photo, or an inversion (*{SUFFIX}).")],
+    source: Annotated[
+        Path,
+        typer.Argument(readable=False, help=f"A photo, or an inversion (*{INVERSION_SUFFIX})."),
+    ],
     edits: Annotated[
         list[str],
         typer.Option("--edit", "-e", help="NAME=FROM:TO, e.g. smile=-2:2; or NAME=STRENGTH."),
@@ -40,26 +42,23 @@ def animate(
     size: Annotated[
         int, typer.Option(min=16, max=4096, help="Longer side in pixels, at most.")
     ] = 512,
-    method: options.MethodName = None,
-    refine: options.Refine = 0,
     face: options.Face = "largest",
     aligned: options.Aligned = False,
     crop: Annotated[bool, typer.Option("--crop", help="Show the face alone.")] = False,
     detail: options.Detail = True,
-    photo: options.PhotoOfInversion = None,
-    photos: options.PhotosOfInversions = Path(),
+    photo: options.OnePhoto = None,
+    photos: options.FolderOfPhotos = Path(),
     overwrite: options.Overwrite = False,
-    generator: options.GeneratorName = None,
-    checkpoint: options.Checkpoint = None,
-    detector: options.Detector = "mtcnn",
-    device: options.Device = "auto",
-    backend: options.Backend = "auto",
+    *,
+    engine: options.Engine,
 ) -> None:
     """Invert a face once, and render it while the strengths run.
 
     Examples: sdic animate me.jpg -e smile=-2:2 --out smile.gif; sdic animate me.jpg -e age=-20y:20y
     -e smile=1 --crop --out age.mp4
     """
+    from sdic.cli.faces import Editors, Sources
+
     if out.suffix.lower() not in SUFFIXES:
         raise InputError(f"Cannot write {out}: the name has to end in {', '.join(SUFFIXES)}.")
     which = options.parse_face(face)
@@ -68,11 +67,11 @@ def animate(
     given = Sources.of([source], photo, photos)
     if len(given.paths) != 1:
         raise InputError(f"An animation shows one photo; {source} has {len(given.paths)}.")
-    ways = parse_ways(edits, generator or "mobile")
+    ways = parse_ways(edits, engine.generator or options.DEFAULT_GENERATOR)
     check_targets([out], [*given.paths, *given.photos_of_inversions()], overwrite)
-    engine = Engine(method, generator, checkpoint, device, backend, detector, refine)
-    session = given.open(given.paths[0], engine, which, aligned, crop)
-    editor = engine.of(session)
+    editors = Editors(engine)
+    session = given.open(given.paths[0], editors, which, aligned, crop)
+    editor = editors.of(session)
     shares = [k / (frames - 1) for k in range(frames)]
     changes = [editor.make_edit({way.name: way.at(share) for way in ways}) for share in shares]
     rendered = render_frames(session[0], changes, crop, detail)

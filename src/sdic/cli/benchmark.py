@@ -13,7 +13,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from sdic import evaluation, methods
 from sdic.cli import options
-from sdic.cli.app import app
 from sdic.editing import library
 from sdic.errors import InputError
 from sdic.evaluation import Probe, Settings, tables
@@ -23,7 +22,6 @@ from sdic.methods.base import Inverter
 from sdic.runtime.backends import resolve_device
 
 
-@app.command()
 def benchmark(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of aligned faces.")],
     method_list: Annotated[
@@ -163,6 +161,8 @@ def load_lpips(backbone: Path | None, linear: Path | None) -> perceptual.Percept
         return None
     if backbone is None or linear is None:
         raise InputError("Plain LPIPS needs both files: give --lpips-backbone and --lpips-linear.")
+    for file in (backbone, linear):
+        options.check_regular(file)
     return perceptual.load_lpips(backbone, linear)
 
 

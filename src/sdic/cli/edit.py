@@ -7,20 +7,13 @@ from typing import Annotated
 
 import typer
 
-from sdic import images
 from sdic.cli import options
-from sdic.cli.app import app
-from sdic.cli.batch import run_batch
-from sdic.cli.faces import Engine, Sources
 from sdic.cli.outputs import Outputs
-from sdic.methods.storage import SUFFIX
 
 
-@app.command()
+@options.expand
 def edit(
-    sources: Annotated[
-        list[Path], typer.Argument(help=f"Photos, folders of photos, or inversions (*{SUFFIX}).")
-    ],
+    sources: options.Sources,
     out: Annotated[Path, typer.Option(help="Folder for the edited photos.")],
     edits: Annotated[
         list[str] | None,
@@ -29,22 +22,17 @@ def edit(
     age: options.Age = None,
     smile: options.Smile = None,
     yaw: options.Yaw = None,
-    method: options.MethodName = None,
-    refine: options.Refine = 0,
     face: options.Face = "largest",
     aligned: options.Aligned = False,
     crop: Annotated[bool, typer.Option("--crop", help="Write the edited crop alone.")] = False,
     detail: options.Detail = True,
-    photo: options.PhotoOfInversion = None,
-    photos: options.PhotosOfInversions = Path(),
+    photo: options.OnePhoto = None,
+    photos: options.FolderOfPhotos = Path(),
     release: options.Release = None,
     suffix: Annotated[str, typer.Option(help="Format of the results: png, jpg, webp, ...")] = "png",
     overwrite: options.Overwrite = False,
-    generator: options.GeneratorName = None,
-    checkpoint: options.Checkpoint = None,
-    detector: options.Detector = "mtcnn",
-    device: options.Device = "auto",
-    backend: options.Backend = "auto",
+    *,
+    engine: options.Engine,
     as_json: options.AsJson = False,
 ) -> None:
     """Edit faces and put them back into their photos.
@@ -52,24 +40,28 @@ def edit(
     Examples: sdic edit me.jpg -e smile=2 --out edited; sdic edit me.sdic.safetensors --age 15
     -e yaw=-1 --out edited
     """
+    from sdic import images
+    from sdic.cli.batch import run_batch
+    from sdic.cli.faces import Editors, Sources
+
     which = options.parse_face(face)
     amounts = options.parse_amounts(options.all_edits(edits, age, smile, yaw))
     given = Sources.of(sources, photo, photos)
     outputs = Outputs(
         out,
         given.paths,
-        [f".{suffix.lstrip('.')}"],
+        [options.picture_suffix(suffix)],
         numbered=given.photos if crop and which == "all" else (),
         protected=given.photos_of_inversions(),
         overwrite=overwrite,
     )
-    engine = Engine(method, generator, checkpoint, device, backend, detector, refine, release)
+    editors = Editors(engine, release)
     if given.photos:
-        engine.editor().make_edit(amounts)  # what is wrong with the options is told at once
+        editors.editor().make_edit(amounts)  # what is wrong with the options is told at once
 
     def work(path: Path) -> dict[str, object]:
-        session = given.open(path, engine, which, aligned, crop)
-        change = engine.of(session).make_edit(amounts)
+        session = given.open(path, editors, which, aligned, crop)
+        change = editors.of(session).make_edit(amounts)
         if not crop:
             pasted = session.paste(change, detail=detail)
             return {"edited": str(images.write(outputs.target(path), pasted))}

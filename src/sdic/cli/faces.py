@@ -1,47 +1,36 @@
-"""What the verbs on faces share: the engine that options describe, and sessions of sources."""
+"""What the verbs on faces share: editors as options describe them, and sessions of sources."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from sdic import images, methods
+from sdic import methods
 from sdic.alignment import Which
+from sdic.cli import options
+from sdic.cli.options import Engine
 from sdic.cli.progress import DescentProgress
-from sdic.editor import Editor, load
+from sdic.editor import Editor
 from sdic.errors import InputError
 from sdic.methods.base import Inversion
 from sdic.methods.sdic.method import SDIC
-from sdic.methods.storage import SUFFIX, load_inversion, load_metadata
+from sdic.methods.storage import load_inversion, load_metadata
 from sdic.session import PhotoSession, find_photo, photo_paths
 
 
-@dataclass
-class Engine:
+class Editors:
     """Editors by method, made once each, as the options of a command describe them.
 
-    Attributes:
-        method: key of the method; None is the default for photos, and its own for an inversion.
-        generator: key of the generator; None is that of the checkpoint, or the default.
-        checkpoint: a file of the method.
-        device: see `editor.load`.
-        backend: see `editor.load`.
-        detector: see `editor.load`.
-        refine: steps of refinement of new inversions.
+    Args:
+        engine: its method of None is the default for photos, and its own for an inversion.
         release: of SDIC's compensation, or None for the method's own.
     """
 
-    method: str | None = None
-    generator: str | None = None
-    checkpoint: Path | None = None
-    device: str = "auto"
-    backend: str = "auto"
-    detector: str = "mtcnn"
-    refine: int = 0
-    release: float | None = None
-    _editors: dict[str, Editor] = field(default_factory=dict, repr=False)
+    def __init__(self, engine: Engine, release: float | None = None) -> None:
+        self.engine, self.release = engine, release
+        self._editors: dict[str, Editor] = {}
 
     def editor(self, inversion: Inversion | None = None) -> Editor:
         """The editor of photos, or the one that edits an inversion.
@@ -50,9 +39,9 @@ class Engine:
             InputError: the method asked for cannot edit what the inversion's own method made, or
                 see `editor.load`.
         """
-        name = self.method or methods.DEFAULT
+        name = self.engine.method or methods.DEFAULT
         if inversion is not None:
-            name = self.method or inversion.method
+            name = self.engine.method or inversion.method
             if not methods.get(name).edits(methods.get(inversion.method)):
                 raise InputError(
                     f"The inversion was made by the method '{inversion.method}', whose edits are "
@@ -67,15 +56,7 @@ class Engine:
         return self._editors[session[0].inverter.name]
 
     def _load(self, name: str) -> Editor:
-        editor = load(
-            name,
-            self.generator,
-            checkpoint=self.checkpoint,
-            backend=self.backend,
-            device=self.device,
-            detector=self.detector,
-            refine=self.refine,
-        )
+        editor = options.make_editor(self.engine, name)
         if self.release is not None:
             if not isinstance(editor.inverter, SDIC):
                 raise InputError(
@@ -107,10 +88,10 @@ class Sources:
         Raises:
             InputError: a folder has no pictures, or a file is none.
         """
-        inversions = [path for path in given if path.name.endswith(SUFFIX)]
-        others = [path for path in given if not path.name.endswith(SUFFIX)]
-        photos = images.list_images(others) if others else []
-        return cls(tuple(photos), tuple(inversions), (photo,) if photo else (folder,))
+        if photo is not None:
+            options.check_regular(photo)
+        photos, inversions = options.list_sources(given)
+        return cls(tuple(photos), tuple(inversions), (photo or folder,))
 
     @property
     def paths(self) -> list[Path]:
@@ -126,13 +107,13 @@ class Sources:
         return found
 
     def open(
-        self, path: Path, engine: Engine, which: Which, aligned: bool, crop: bool
+        self, path: Path, editors: Editors, which: Which, aligned: bool, crop: bool
     ) -> PhotoSession:
         """The session of one source.
 
         Args:
             path: one of `paths`.
-            engine: makes the editor.
+            editors: see there.
             which: faces of a photo.
             aligned: photos are crops already.
             crop: only the crop is wanted, so that an inversion needs no photo.
@@ -141,11 +122,12 @@ class Sources:
             SdicError: see `Editor.open` and `Editor.reopen`.
         """
         if path in self.inversions:
+            options.check_regular(path)
             inversion = load_inversion(path)
             photo = None if crop else find_photo(inversion, self._places(path))
-            return engine.editor(inversion).reopen(inversion, photo)
+            return editors.editor(inversion).reopen(inversion, photo)
         with DescentProgress() as progress:
-            return engine.editor().open(path, which, aligned=aligned, progress=progress)
+            return editors.editor().open(path, which, aligned=aligned, progress=progress)
 
     def _places(self, path: Path) -> list[Path]:
         return [*(place for place in self.places if place.is_file()), path.parent, *self.places]

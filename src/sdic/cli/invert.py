@@ -3,55 +3,52 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sdic import images
 from sdic.cli import options
-from sdic.cli.app import app
-from sdic.cli.batch import run_batch
-from sdic.cli.faces import Engine, Sources
-from sdic.cli.outputs import Outputs
+from sdic.cli.outputs import INVERSION_SUFFIX, Outputs
 from sdic.errors import InputError
-from sdic.methods.base import INVERSION_SIZE
-from sdic.methods.storage import SUFFIX, save_inversion
-from sdic.metrics.pixels import psnr
-from sdic.session import FaceSession
+
+if TYPE_CHECKING:
+    from sdic.session import FaceSession
 
 
-@app.command()
+@options.expand
 def invert(
-    photos: Annotated[list[Path], typer.Argument(help="Photos, or folders of photos.")],
+    photos: options.Photos,
     out: Annotated[Path, typer.Option(help="Folder for the inversions.")],
-    method: options.MethodName = None,
-    refine: options.Refine = 0,
     face: options.Face = "largest",
     aligned: options.Aligned = False,
     overwrite: options.Overwrite = False,
-    generator: options.GeneratorName = None,
-    checkpoint: options.Checkpoint = None,
-    detector: options.Detector = "mtcnn",
-    device: options.Device = "auto",
-    backend: options.Backend = "auto",
+    *,
+    engine: options.Engine,
     as_json: options.AsJson = False,
 ) -> None:
     """Invert the faces of photos: NAME.sdic.safetensors, and NAME.png to look at.
 
     Example: sdic invert me.jpg --out inversions
     """
+    from sdic import images
+    from sdic.cli.batch import run_batch
+    from sdic.cli.faces import Editors, Sources
+    from sdic.methods.storage import save_inversion
+
     which = options.parse_face(face)
     given = Sources.of(photos, None, Path())
     if given.inversions:
         raise InputError(f"{given.inversions[0]} is an inversion already; give photos.")
     numbered = given.photos if which == "all" else ()
-    outputs = Outputs(out, given.paths, [SUFFIX, ".png"], numbered=numbered, overwrite=overwrite)
-    engine = Engine(method, generator, checkpoint, device, backend, detector, refine)
-    engine.editor()  # what is wrong with the options is told at once
+    outputs = Outputs(
+        out, given.paths, [INVERSION_SUFFIX, ".png"], numbered=numbered, overwrite=overwrite
+    )
+    editors = Editors(engine)
+    editors.editor()  # what is wrong with the options is told at once
 
     def work(path: Path) -> dict[str, object]:
         written, fidelity = [], []
-        for index, one in enumerate(given.open(path, engine, which, aligned, crop=False)):
+        for index, one in enumerate(given.open(path, editors, which, aligned, crop=False)):
             images.write(outputs.target(path, index, ".png"), one.render(), generated=True)
             target = outputs.target(path, index)
             save_inversion(one.inversion, target)
@@ -64,5 +61,9 @@ def invert(
 
 def _psnr(session: FaceSession) -> float:
     """Of the reconstruction, against the crop of the photo."""
+    from sdic import images
+    from sdic.methods.base import INVERSION_SIZE
+    from sdic.metrics.pixels import psnr
+
     crop = images.to_tensor(session.crop(INVERSION_SIZE))
     return float(psnr(session.inversion.reconstruction.cpu().clamp(-1, 1), crop))

@@ -11,7 +11,6 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
-from sdic.cli.app import app
 from sdic.errors import TrainingError
 from sdic.files import save_tensors
 
@@ -30,7 +29,6 @@ train_app = typer.Typer(
     no_args_is_help=True,
     help="Train a method: `sdic train RECIPE --data DIR --out RUN`; the same command goes on.",
 )
-app.add_typer(train_app, name="train")
 
 
 @train_app.command("run")

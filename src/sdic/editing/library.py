@@ -15,23 +15,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
+from sdic.editing.catalogue import FORMAT, Description, library_file, read_descriptions
 from sdic.editing.direction import AbsoluteDirection, Direction
 from sdic.editing.foreign import read_foreign
 from sdic.errors import InputError
 from sdic.files import read_tensors, save_tensors
 from sdic.generators.base import LATENT_DIM
 
-FORMAT = "sdic-directions-1"
-DATA = Path(__file__).parent / "data"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 
 def load_library(generator: str = "mobile") -> dict[str, Direction]:
     """The directions that ship for a generator, by name; empty where none do."""
-    path = DATA / f"{generator}.safetensors"
+    path = library_file(generator)
     return load_directions(path) if path.is_file() else {}
 
 
@@ -123,50 +121,27 @@ def load_directions(path: Path) -> dict[str, Direction]:
     Raises:
         InputError: the file is missing, is no such file, or its parts do not fit each other.
     """
-    if not path.is_file():
-        raise InputError(f"There is no file {path}; expected a file of directions (.safetensors).")
+    described = read_descriptions(path)
+    tensors, _ = read_tensors(path)
     try:
-        tensors, metadata = read_tensors(path)
-    except SafetensorError as error:
-        raise InputError(f"{path} is not a readable safetensors file ({error}).") from error
-    if metadata.get("format") != FORMAT:
-        raise InputError(
-            f"{path} is not a file of directions; expected the format '{FORMAT}' in its metadata. "
-            "Vectors of other projects come in with `sdic directions import`."
-        )
-    try:
-        table = json.loads(metadata["directions"])
-        return {
-            name: _direction(name, entry, tensors, metadata["generator"])
-            for name, entry in table.items()
-        }
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        return {name: _direction(one, tensors) for name, one in described.items()}
+    except (KeyError, ValueError) as error:
         raise InputError(
             f"The table of directions in {path} is damaged ({error}); make the file again."
         ) from error
 
 
-def _direction(
-    name: str, entry: Mapping[str, Any], tensors: Mapping[str, Tensor], generator: str
-) -> Direction:
-    low, high = entry["range"]
-    rows = entry["rows"]
+def _direction(described: Description, tensors: Mapping[str, Tensor]) -> Direction:
+    name = described.name
     vector = tensors[name].to(torch.float32)
     if vector.shape[-1] != LATENT_DIM or vector.ndim > 2:
         raise ValueError(f"'{name}' has shape {list(vector.shape)}")
-    direction = Direction(
-        name=name,
-        vector=vector,
-        generator=generator,
-        rows=None if rows is None else tuple(int(row) for row in rows),
-        strength_range=(float(low), float(high)),
-        source=str(entry["source"]),
-        notes={str(key): str(value) for key, value in entry["notes"].items()},
-    )
-    if "target" not in entry:
-        return direction
+    values = vars(described).copy()
+    target = values.pop("target")
+    if target is None:
+        return Direction(vector=vector, **values)
     mean = tensors[f"{name}/mean"].to(torch.float32)
-    return AbsoluteDirection(**vars(direction), mean=mean, target=float(entry["target"]))
+    return AbsoluteDirection(vector=vector, mean=mean, target=target, **values)
 
 
 def merge_into(path: Path, directions: Iterable[Direction]) -> None:
