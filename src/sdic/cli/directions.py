@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -272,8 +273,12 @@ def import_file(
     component: Annotated[
         int | None, typer.Option(help="Component, for a file of GANSpace components.")
     ] = None,
-    first: Annotated[int, typer.Option(help="First StyleGAN2 row of the edit tuple.")] = 0,
-    last: Annotated[int, typer.Option(help="Row after the last of the edit tuple.")] = 18,
+    first: Annotated[
+        int, typer.Option(min=0, max=17, help="First StyleGAN2 row of the edit tuple.")
+    ] = 0,
+    last: Annotated[
+        int, typer.Option(min=1, max=18, help="Row after the last of the edit tuple.")
+    ] = 18,
     strength: Annotated[
         float, typer.Option(help="Absolute coordinate of the edit tuple, in deviations.")
     ] = 1.0,
@@ -304,10 +309,10 @@ def parse_rows(text: str) -> tuple[int, ...]:
     """
     rows: set[int] = set()
     for part in text.split(","):
-        first, dash, last = part.strip().partition("-")
-        if not first.isdigit() or (dash and not last.isdigit()):
+        found = re.fullmatch(r"\s*([0-9]{1,2})(?:-([0-9]{1,2}))?\s*", part)
+        if found is None:
             raise InputError(f"'{text}' names no rows; expected something like 0-5 or 7,8,10-12.")
-        rows.update(range(int(first), int(last if dash else first) + 1))
+        rows.update(range(int(found[1]), int(found[2] or found[1]) + 1))
     if not rows:
         raise InputError(f"'{text}' names no rows; a range runs upwards, like 0-5.")
     return tuple(sorted(rows))
