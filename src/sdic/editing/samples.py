@@ -20,8 +20,9 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from sdic.errors import InputError
-from sdic.files import read_tensors, save_tensors, whole
+from sdic.files import make_folder, read_tensors, save_tensors, whole
 from sdic.generators.base import Generator
+from sdic.images import to_tensor, to_uint8
 from sdic.runtime.delegating import DelegatingGenerator, original
 
 SIZE = 256
@@ -120,7 +121,7 @@ class SampleSet:
         They are kept as JPEG of quality 95 with full colour resolution, and read back from there
         every time, so that scores do not depend on what was cached.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         missing = [i for i in range(first, last) if not self._path(i).is_file()]
         latents = self.latents(last)[missing] if missing else torch.empty(0)
         for start in range(0, len(missing), BATCH):
@@ -167,8 +168,7 @@ class SampleSet:
 
 def to_pictures(images: Tensor) -> list[Image.Image]:
     """Images [N,3,H,W] in about [-1,1] as pictures; values outside are clamped."""
-    levels = ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-    return [Image.fromarray(array) for array in levels.permute(0, 2, 3, 1).cpu().numpy()]
+    return [Image.fromarray(pixels) for pixels in to_uint8(images)]
 
 
 def _read(path: Path) -> Tensor:
@@ -179,7 +179,7 @@ def _read(path: Path) -> Tensor:
             raise ValueError(f"shape {array.shape}")
     except (OSError, SyntaxError, ValueError) as error:
         raise _damaged(path) from error
-    return torch.from_numpy(array).permute(2, 0, 1).float() / 127.5 - 1
+    return to_tensor(array)[0]
 
 
 def _read_scores(path: Path) -> Tensor:
