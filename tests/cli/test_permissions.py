@@ -26,7 +26,7 @@ from sdic.cli import main, options
 import sdic.recognition.detection as detection
 
 options_make, editor = options.make_editor, fake_editor()
-options.make_editor = lambda engine, name: options_make(engine, name) if engine.checkpoint else editor
+options.make_editor = lambda one, name: options_make(one, name) if one.checkpoint else editor
 detection.load_detector = lambda name: FakeDetector((70, 60, 24))
 results = []
 for arguments in json.loads(sys.argv[1]):

@@ -1,7 +1,7 @@
 """Official checkpoints: their keys, what is refused, and what a conversion says it dropped.
 
 A tensor of zeros that is expanded from one element takes no room in a file, so a whole official
-checkpoint is small enough to write here.
+checkpoint is small enough to write here. Files of users may not do that so often.
 """
 
 import pytest
@@ -43,7 +43,9 @@ def load(path):
 
 
 @pytest.fixture
-def write(tmp_path):
+def write(tmp_path, monkeypatch):
+    monkeypatch.setattr("sdic.weights.checkpoints.REPEATS", 10**9)
+
     def write(content: object):
         path = tmp_path / "official.pt"
         torch.save(content, path)

@@ -13,7 +13,7 @@ import typer
 from PIL import Image
 
 from sdic.cli import options
-from sdic.cli.outputs import INVERSION_SUFFIX, check_targets
+from sdic.cli.outputs import check_targets
 from sdic.cli.video import SUFFIXES, write_animation
 from sdic.errors import InputError
 
@@ -25,10 +25,7 @@ if TYPE_CHECKING:
 
 @options.expand
 def animate(
-    source: Annotated[
-        Path,
-        typer.Argument(readable=False, help=f"A photo, or an inversion (*{INVERSION_SUFFIX})."),
-    ],
+    source: options.OneSource,
     edits: Annotated[
         list[str],
         typer.Option("--edit", "-e", help="NAME=FROM:TO, e.g. smile=-2:2; or NAME=STRENGTH."),

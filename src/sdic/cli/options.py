@@ -64,6 +64,10 @@ Sources = Annotated[
         readable=False, help=f"Photos, folders of photos, or inversions (*{INVERSION_SUFFIX})."
     ),
 ]
+OneSource = Annotated[
+    Path,
+    typer.Argument(readable=False, help=f"A photo, or an inversion (*{INVERSION_SUFFIX})."),
+]
 Face = Annotated[str, typer.Option(help="largest, all, or an index: 0 is the largest face.")]
 Aligned = Annotated[bool, typer.Option("--aligned", help="The photos are FFHQ crops already.")]
 Release = Annotated[
