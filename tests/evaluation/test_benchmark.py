@@ -21,9 +21,10 @@ from sdic.editing.direction import Direction, Edit
 from sdic.errors import InputError
 from sdic.evaluation import Benchmark, Judges, Settings, make_probe, tables
 from sdic.evaluation.editing import AttributeJudge, kept_share
-from sdic.evaluation.store import key_of, weights_digest
+from sdic.evaluation.store import key_of, method_digest
 from sdic.generators.base import Generator
 from sdic.losses import LossWeights
+from sdic.methods import pti
 from sdic.methods.base import Inversion, Inverter
 from sdic.methods.optimisation import PRESETS, Optimisation
 from sdic.metrics import Metric
@@ -44,6 +45,9 @@ class Painter(Generator):
 
     def mapping(self, z):
         return z
+
+    def styles(self, w_plus):
+        return w_plus.flatten(1)
 
     def to_features(self, w_plus):
         return w_plus[:, 0, :1, None, None].expand(-1, *self.feature_shape)
@@ -299,7 +303,26 @@ def test_kept_share_by_hand():
 
 def test_keys_depend_on_settings_and_photo_and_digests_on_weights():
     assert len({key_of({"a": 1}, b"x"), key_of({"a": 2}, b"x"), key_of({"a": 1}, b"y")}) == 3
-    assert weights_digest(Fake(0.5)) == weights_digest(Fake(0.5)) != weights_digest(Fake(0.6))
+    assert method_digest(Fake(0.5)) == method_digest(Fake(0.5)) != method_digest(Fake(0.6))
+
+
+def test_digests_depend_on_settings():
+    """Steps, presets and what refines tell methods of the same weights apart."""
+    generator, fast = tiny_generator(), PRESETS["optimisation-f"]
+    fine = replace(fast, feature_steps=999)
+    tuned = [pti.PTI(generator, settings) for settings in pti.PRESETS.values()]
+    plain = FakeInverter(generator)
+    refined = [
+        evaluation.Refined(inverter, Optimisation(generator, settings), steps)
+        for inverter in (plain, *tuned[:2])
+        for settings in (fast, fine)
+        for steps in (1, 999)
+    ]
+    descents = [Optimisation(generator, settings) for settings in (*PRESETS.values(), fine)]
+    others = [plain, *descents, *tuned, *refined]
+    assert len({method_digest(inverter) for inverter in others}) == len(others)
+    again = Optimisation(generator, replace(fast))
+    assert method_digest(again) == method_digest(Optimisation(generator, fast))
 
 
 def test_wrong_requests_are_told(folder, tmp_path):

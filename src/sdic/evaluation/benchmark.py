@@ -24,7 +24,7 @@ from sdic.evaluation import editing, timing
 from sdic.evaluation.editing import AttributeJudge, Probe
 from sdic.evaluation.gallery import Shown
 from sdic.evaluation.report import IDENTITY_PREFIX, MethodOutcome, Report, assemble
-from sdic.evaluation.store import EditResult, ImageResult, Store, key_of, weights_digest
+from sdic.evaluation.store import EditResult, ImageResult, Store, key_of, method_digest
 from sdic.losses.perceptual import PerceptualLoss
 from sdic.methods.base import INVERSION_SIZE, Inversion, Inverter
 from sdic.metrics import Metric, Protocol
@@ -178,7 +178,7 @@ class Benchmark:
         self, name: str, position: int, num_methods: int, progress: Progress | None
     ) -> MethodOutcome:
         inverter = self.create(name)
-        digest = weights_digest(inverter)
+        digest = method_digest(inverter)
         measured = _Measured(self, name, inverter, digest)
         results: list[ImageResult | str] = []
         for index, path in enumerate(self.paths):
