@@ -19,7 +19,7 @@ from sdic import evaluation, metrics
 from sdic.cli import benchmark as command
 from sdic.editing.direction import Direction, Edit
 from sdic.errors import InputError
-from sdic.evaluation import Benchmark, Judges, Settings, make_probe, tables
+from sdic.evaluation import Benchmark, Judges, MeasuredEdit, Settings, tables
 from sdic.evaluation.editing import AttributeJudge, kept_share
 from sdic.evaluation.store import key_of, method_digest
 from sdic.generators.base import Generator
@@ -96,9 +96,9 @@ def judges():
     )
 
 
-def probes():
+def edits():
     direction = Direction("age", BRIGHTER, "painter")
-    return [make_probe(direction, 0.1), make_probe(direction, -0.1)]
+    return [MeasuredEdit.of(direction, 0.1), MeasuredEdit.of(direction, -0.1)]
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ class Shelf:
 
 
 def run(folder, out, shelf, names=("sdic", "e4e"), **settings):
-    benchmark = Benchmark(folder, out, shelf, judges(), probes(), Settings(**settings))
+    benchmark = Benchmark(folder, out, shelf, judges(), edits(), Settings(**settings))
     report = benchmark.run(names)
     return benchmark, report
 
@@ -331,11 +331,11 @@ def test_wrong_requests_are_told(folder, tmp_path):
     with pytest.raises(InputError, match="give 1 or more"):
         run(folder, tmp_path / "out", Shelf(), limit=0)
     with pytest.raises(InputError, match="asked for twice"):
-        Benchmark(folder, tmp_path, Shelf(), judges(), probes() + probes()[:1])
+        Benchmark(folder, tmp_path, Shelf(), judges(), edits() + edits()[:1])
     with pytest.raises(InputError, match="not a folder"):
         run(folder / "a.png", tmp_path / "out", Shelf())
     with pytest.raises(InputError, match="other than 0"):
-        make_probe(Direction("age", BRIGHTER, "painter"), 0)
+        MeasuredEdit.of(Direction("age", BRIGHTER, "painter"), 0)
     with pytest.raises(InputError, match="no place"):
         command.results_folder(None, None)
 
@@ -346,12 +346,12 @@ def test_options(tmp_path, monkeypatch):
     assert evaluation.parse_method("optimisation-w+") == ("optimisation-w+", 0)
     direction = Direction("smile", BRIGHTER, "mobile", strength_range=(-3.0, 0.0))
     monkeypatch.setattr(command.library, "get", lambda name, generator: direction)
-    found = command.make_probes("smile=+2,smile=-2", editing=False, generator="mobile")
+    found = command.edits_to_measure("smile=+2,smile=-2", editing=False, generator="mobile")
     assert [(p.label, p.attribute) for p in found] == [
         ("smile=+2", "happiness"),
         ("smile=-2", "happiness"),
     ]
-    assert [p.label for p in evaluation.probes_of_range([direction])] == ["smile=-3"]
+    assert [p.label for p in evaluation.edits_of_range([direction])] == ["smile=-3"]
 
 
 def test_checkpoints_by_name(tmp_path, monkeypatch):

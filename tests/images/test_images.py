@@ -415,8 +415,8 @@ def test_resize_area_is_the_mean_of_the_area() -> None:
     tensor = torch.rand(2, 3, 12, 8)
     expected = tensor.view(2, 3, 4, 3, 4, 2).mean(dim=(3, 5))
     torch.testing.assert_close(images.resize_area(tensor, 4), expected)
-    with pytest.raises(InputError, match="divides both sides"):
-        images.resize_area(tensor, 5)
+    halves = tensor.view(2, 3, 6, 2, 4, 2).mean(dim=(3, 5))
+    torch.testing.assert_close(images.resize_area(tensor, (6, 4)), halves)
 
 
 def test_resize_antialiased_agrees_with_pillow() -> None:

@@ -3,7 +3,13 @@
 from sdic.images.files import list_images
 from sdic.images.photo import Photo, Pixels
 from sdic.images.reading import DEFAULT_MAX_PIXELS, read
-from sdic.images.tensors import resize_antialiased, resize_area, to_tensor, to_uint8
+from sdic.images.tensors import (
+    resize_antialiased,
+    resize_area,
+    resize_bilinear,
+    to_tensor,
+    to_uint8,
+)
 from sdic.images.writing import DEFAULT_QUALITY, write
 
 __all__ = [
@@ -15,6 +21,7 @@ __all__ = [
     "read",
     "resize_antialiased",
     "resize_area",
+    "resize_bilinear",
     "to_tensor",
     "to_uint8",
     "write",
