@@ -278,6 +278,23 @@ def test_all_reports_hold_the_protocol_and_the_page_is_self_contained(folder, tm
     )
 
 
+def test_names_that_are_not_utf8_or_move_a_terminal(folder, tmp_path):
+    odd = "a\udcff\x1b[2J.png"
+    try:
+        (folder / "a.png").rename(folder / odd)
+    except OSError:
+        pytest.skip("a name that this file system refuses")
+    Image.new("RGB", (300, 256)).save(folder / "b.png")
+    benchmark, report = run(folder, tmp_path / "out", Shelf(), ["sdic"], pictures=3)
+    shown = r"a\xff\x1b[2J.png"
+    assert shown in report["images"]
+    assert [image.image for image in benchmark.gallery(report)] == [shown, "c.png"]
+    evaluation.write_reports(report, benchmark.gallery(report), tmp_path / "out")
+    for name in ("report.json", "report.md", "report.csv", "report.html"):
+        text = (tmp_path / "out" / name).read_text("utf-8")
+        assert "\x1b" not in text
+
+
 def test_csv_holds_every_value(folder, tmp_path):
     _, report = run(folder, tmp_path / "out", Shelf())
     rows = list(csv.DictReader(io.StringIO(tables.csv_text(report))))

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from sdic import __version__, images, metrics
-from sdic.errors import InputError, SdicError
+from sdic.errors import InputError, SdicError, printable
 from sdic.evaluation import editing, timing
 from sdic.evaluation.editing import AttributeJudge, MeasuredEdit
 from sdic.evaluation.gallery import GalleryImage
@@ -119,7 +119,9 @@ class Benchmark:
             raise InputError(f"The limit is {settings.limit} images; give 1 or more.")
         editing.check_edits(edits)
         if not folder.is_dir():
-            raise InputError(f"{folder} is not a folder; give a folder of aligned faces.")
+            raise InputError(
+                f"{printable(folder)} is not a folder; give a folder of aligned faces."
+            )
         self.paths = images.list_images([folder])[: settings.limit]
         self.store = Store(out)
         self.create = create
@@ -150,7 +152,7 @@ class Benchmark:
         files = {"checkpoints": dict(self.settings.files)} if self.settings.files else {}
         return assemble(
             self.protocol | files,
-            [path.name for path in self.paths],
+            [printable(path.name) for path in self.paths],
             outcomes,
             self.edits,
             [metric.name for metric in self.judges.metrics],
@@ -169,11 +171,11 @@ class Benchmark:
                     for label, edit in self._labels().items()
                 }
                 for method in report["methods"]
-                if (method, path.name) not in failed
+                if (method, printable(path.name)) not in failed
             }
             if made:
                 photo = images.to_uint8(load_face(path))[0]
-                shown.append(GalleryImage(path.name, photo, made))
+                shown.append(GalleryImage(printable(path.name), photo, made))
         return shown
 
     def _run_method(
@@ -186,7 +188,7 @@ class Benchmark:
         for index, path in enumerate(self.paths):
             if progress is not None:
                 done = position * len(self.paths) + index
-                progress(name, path.name, done, num_methods * len(self.paths))
+                progress(name, printable(path.name), done, num_methods * len(self.paths))
             try:
                 results.append(method_run.image(path, index < self.settings.pictures))
             except (SdicError, OSError) as error:

@@ -1,6 +1,7 @@
 """Pictures in and out: files to upright sRGB pixels, pixels to files, pixels to tensors."""
 
 from sdic.images.files import list_images
+from sdic.images.metadata import Strip
 from sdic.images.photo import Photo, Pixels
 from sdic.images.reading import DEFAULT_MAX_PIXELS, read
 from sdic.images.tensors import (
@@ -17,6 +18,7 @@ __all__ = [
     "DEFAULT_QUALITY",
     "Photo",
     "Pixels",
+    "Strip",
     "list_images",
     "read",
     "resize_antialiased",
