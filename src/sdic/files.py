@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sdic.errors import InputError, SdicError
+from sdic.errors import InputError, SdicError, printable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -106,7 +106,28 @@ def check_replaceable(path: Path, error: type[SdicError] = InputError) -> None:
         return
     kinds = {stat.S_IFLNK: "a link", stat.S_IFDIR: "a folder"}
     found = kinds.get(stat.S_IFMT(mode), "no plain file")
-    raise error(f"Cannot write {path}: there is {found} with this name; choose another one.")
+    raise error(
+        f"Cannot write {printable(path)}: there is {found} with this name; choose another one."
+    )
+
+
+def check_readable(path: Path, error: type[SdicError] = InputError) -> None:
+    """Raise `error` unless `path` names a plain file, by links or not.
+
+    For a file that is to be opened: a pipe would wait for ever, and a device act.
+
+    Raises:
+        SdicError: as said.
+        OSError: there is nothing, or it cannot be looked at.
+    """
+    try:
+        mode = path.stat().st_mode
+    except ValueError:  # a name that no file has, such as one with a zero byte
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)) from None
+    if stat.S_ISDIR(mode):
+        raise error(f"{printable(path)} is a folder; expected a file.")
+    if not stat.S_ISREG(mode):
+        raise error(f"{printable(path)} is a pipe or a device; expected a plain file.")
 
 
 def check_readable(path: Path, what: str, error: type[SdicError] = InputError) -> None:
@@ -189,15 +210,16 @@ def _remove_leftovers(folder: Path) -> None:
 
 
 def _sentence(path: Path, problem: OSError, advice: str) -> str:
+    place, folder = printable(path), printable(path.parent)
     if problem.errno in (errno.ENOSPC, errno.EDQUOT):
         reason, cure = "the disk is full", "free some space or choose another folder"
     elif problem.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        reason = f"the folder {path.parent} may not be written to"
+        reason = f"the folder {folder} may not be written to"
         cure = "choose another one"
     elif problem.errno == errno.ENAMETOOLONG:
         reason, cure = "the name is too long for the file system", "choose a shorter one"
     elif isinstance(problem, FileExistsError | NotADirectoryError):
-        reason, cure = f"{path.parent} is not a folder", "choose another place"
+        reason, cure = f"{folder} is not a folder", "choose another place"
     else:
         reason, cure = problem.strerror or str(problem), "choose another place"
-    return f"Cannot write {path}: {reason}; {advice or cure}. Nothing was written."
+    return f"Cannot write {place}: {reason}; {advice or cure}. Nothing was written."

@@ -19,11 +19,12 @@ from sdic import evaluation, metrics
 from sdic.cli import benchmark as command
 from sdic.editing.direction import Direction, Edit
 from sdic.errors import InputError
-from sdic.evaluation import Benchmark, Judges, Settings, make_probe, tables
+from sdic.evaluation import Benchmark, Judges, MeasuredEdit, Settings, tables
 from sdic.evaluation.editing import AttributeJudge, kept_share
-from sdic.evaluation.store import key_of, weights_digest
+from sdic.evaluation.store import key_of, method_digest
 from sdic.generators.base import Generator
 from sdic.losses import LossWeights
+from sdic.methods import pti
 from sdic.methods.base import Inverter
 from sdic.methods.optimisation import PRESETS, Optimisation
 from sdic.metrics import Metric
@@ -48,6 +49,9 @@ class Painter(Generator):
 
     def mapping(self, z):
         return z
+
+    def styles(self, w_plus):
+        return w_plus.flatten(1)
 
     def to_features(self, w_plus):
         return w_plus[:, 0, :1, None, None].expand(-1, *self.feature_shape)
@@ -97,9 +101,9 @@ def judges():
     )
 
 
-def probes():
+def edits():
     direction = Direction("age", BRIGHTER, "painter")
-    return [make_probe(direction, 0.1), make_probe(direction, -0.1)]
+    return [MeasuredEdit.of(direction, 0.1), MeasuredEdit.of(direction, -0.1)]
 
 
 @pytest.fixture
@@ -125,7 +129,7 @@ class Shelf:
 
 
 def run(folder, out, shelf, names=("sdic", "e4e"), **settings):
-    benchmark = Benchmark(folder, out, shelf, judges(), probes(), Settings(**settings))
+    benchmark = Benchmark(folder, out, shelf, judges(), edits(), Settings(**settings))
     report = benchmark.run(names)
     return benchmark, report
 
@@ -279,6 +283,23 @@ def test_all_reports_hold_the_protocol_and_the_page_is_self_contained(folder, tm
     )
 
 
+def test_names_that_are_not_utf8_or_move_a_terminal(folder, tmp_path):
+    odd = "a\udcff\x1b[2J.png"
+    try:
+        (folder / "a.png").rename(folder / odd)
+    except OSError:
+        pytest.skip("a name that this file system refuses")
+    Image.new("RGB", (300, 256)).save(folder / "b.png")
+    benchmark, report = run(folder, tmp_path / "out", Shelf(), ["sdic"], pictures=3)
+    shown = r"a\xff\x1b[2J.png"
+    assert shown in report["images"]
+    assert [image.image for image in benchmark.gallery(report)] == [shown, "c.png"]
+    evaluation.write_reports(report, benchmark.gallery(report), tmp_path / "out")
+    for name in ("report.json", "report.md", "report.csv", "report.html"):
+        text = (tmp_path / "out" / name).read_text("utf-8")
+        assert "\x1b" not in text
+
+
 def test_csv_holds_every_value(folder, tmp_path):
     _, report = run(folder, tmp_path / "out", Shelf())
     rows = list(csv.DictReader(io.StringIO(tables.csv_text(report))))
@@ -304,7 +325,26 @@ def test_kept_share_by_hand():
 
 def test_keys_depend_on_settings_and_photo_and_digests_on_weights():
     assert len({key_of({"a": 1}, b"x"), key_of({"a": 2}, b"x"), key_of({"a": 1}, b"y")}) == 3
-    assert weights_digest(Fake(0.5)) == weights_digest(Fake(0.5)) != weights_digest(Fake(0.6))
+    assert method_digest(Fake(0.5)) == method_digest(Fake(0.5)) != method_digest(Fake(0.6))
+
+
+def test_digests_depend_on_settings():
+    """Steps, presets and what refines tell methods of the same weights apart."""
+    generator, fast = tiny_generator(), PRESETS["optimisation-f"]
+    fine = replace(fast, feature_steps=999)
+    tuned = [pti.PTI(generator, settings) for settings in pti.PRESETS.values()]
+    plain = FakeInverter(generator)
+    refined = [
+        evaluation.Refined(inverter, Optimisation(generator, settings), steps)
+        for inverter in (plain, *tuned[:2])
+        for settings in (fast, fine)
+        for steps in (1, 999)
+    ]
+    descents = [Optimisation(generator, settings) for settings in (*PRESETS.values(), fine)]
+    others = [plain, *descents, *tuned, *refined]
+    assert len({method_digest(inverter) for inverter in others}) == len(others)
+    again = Optimisation(generator, replace(fast))
+    assert method_digest(again) == method_digest(Optimisation(generator, fast))
 
 
 def test_wrong_requests_are_told(folder, tmp_path):
@@ -313,11 +353,11 @@ def test_wrong_requests_are_told(folder, tmp_path):
     with pytest.raises(InputError, match="give 1 or more"):
         run(folder, tmp_path / "out", Shelf(), limit=0)
     with pytest.raises(InputError, match="asked for twice"):
-        Benchmark(folder, tmp_path, Shelf(), judges(), probes() + probes()[:1])
+        Benchmark(folder, tmp_path, Shelf(), judges(), edits() + edits()[:1])
     with pytest.raises(InputError, match="not a folder"):
         run(folder / "a.png", tmp_path / "out", Shelf())
     with pytest.raises(InputError, match="other than 0"):
-        make_probe(Direction("age", BRIGHTER, "painter"), 0)
+        MeasuredEdit.of(Direction("age", BRIGHTER, "painter"), 0)
     with pytest.raises(InputError, match="no place"):
         command.results_folder(None, None)
 
@@ -328,12 +368,12 @@ def test_options(tmp_path, monkeypatch):
     assert evaluation.parse_method("optimisation-w+") == ("optimisation-w+", 0)
     direction = Direction("smile", BRIGHTER, "mobile", strength_range=(-3.0, 0.0))
     monkeypatch.setattr(command.library, "get", lambda name, generator: direction)
-    found = command.make_probes("smile=+2,smile=-2", editing=False, generator="mobile")
+    found = command.edits_to_measure("smile=+2,smile=-2", editing=False, generator="mobile")
     assert [(p.label, p.attribute) for p in found] == [
         ("smile=+2", "happiness"),
         ("smile=-2", "happiness"),
     ]
-    assert [p.label for p in evaluation.probes_of_range([direction])] == ["smile=-3"]
+    assert [p.label for p in evaluation.edits_of_range([direction])] == ["smile=-3"]
 
 
 def test_checkpoints_by_name(tmp_path, monkeypatch):

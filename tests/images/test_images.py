@@ -5,6 +5,7 @@ import io
 import os
 import struct
 import sys
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from PIL import ExifTags, Image, ImageCms
 
 from sdic import files, images
 from sdic.errors import InputError
+from sdic.images import reading
 from sdic.images.metadata import EDITED, GENERATED
 
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -227,6 +229,79 @@ def test_missing_file_and_folder(tmp_path: Path) -> None:
         images.read(tmp_path)
 
 
+@pytest.mark.skipif(os.name != "posix", reason="pipes in folders and devices are of POSIX")
+def test_only_plain_files_are_opened(tmp_path: Path) -> None:
+    """A pipe would wait for a writer for ever, a device act or never end."""
+    os.mkfifo(tmp_path / "pipe.jpg")
+    images.write(tmp_path / "a.png", picture())
+    (tmp_path / "link.png").symlink_to(tmp_path / "a.png")
+    with pytest.raises(InputError, match=r"pipe\.jpg is a pipe or a device"):
+        images.read(tmp_path / "pipe.jpg")
+    with pytest.raises(InputError, match="pipe or a device"):
+        images.read("/dev/zero")
+    np.testing.assert_array_equal(images.read(tmp_path / "link.png").rgb, picture())
+    assert tmp_path / "pipe.jpg" not in images.list_images([tmp_path])
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("a\x1b[31m.jpg", r"a\x1b[31m.jpg"),
+        ("a\n.jpg", r"a\n.jpg"),
+        ("a\u202egpj.exe", r"a\u202egpj.exe"),
+        ("a\udcff.jpg", r"a\xff.jpg"),
+        ("große Ferien 夏.jpg", "große Ferien 夏.jpg"),
+    ],
+)
+def test_names_in_messages_are_safe_for_a_terminal(tmp_path: Path, name: str, shown: str) -> None:
+    for act in (
+        images.read,
+        lambda path: images.list_images([path]),
+        lambda path: images.write(path.with_suffix(".txt"), picture()),
+        lambda path: images.write(path / "a.jpg", np.zeros((1, 65_536, 3), np.uint8)),
+    ):
+        with pytest.raises(InputError) as caught:
+            act(tmp_path / name)
+        assert shown.rpartition(".")[0] in str(caught.value)
+        assert str(caught.value).isprintable()
+    try:
+        (tmp_path / name).mkdir()
+    except OSError:
+        pytest.skip("a name that this file system refuses")
+    with pytest.raises(InputError, match="has no JPEG") as caught:
+        images.list_images([tmp_path / name])
+    assert shown in str(caught.value)
+    images.write(tmp_path / name / name.replace(".exe", ".jpg"), picture())
+    [path] = images.list_images([tmp_path / name])
+    assert images.read(path).size == (40, 24)
+
+
+def test_a_grey_picture_of_16_bits_takes_little_memory(tmp_path: Path) -> None:
+    """A small file can hold many pixels: 194 KB made 2.5 GB of a hundred million."""
+    side = 4096
+    Image.fromarray(np.zeros((side, side), np.uint16)).save(tmp_path / "a.png")
+    assert (tmp_path / "a.png").stat().st_size < side * side / 300
+    tracemalloc.start()
+    images.read(tmp_path / "a.png")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak / side**2 < 10  # bytes a pixel, of which the result has three
+
+
+def test_strips_meet_without_a_seam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rgba = np.dstack((picture(), picture()[..., 0]))
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    Image.fromarray(rgba).save(tmp_path / "a.png", exif=exif, icc_profile=wide_gamut_profile())
+    whole = images.read(tmp_path / "a.png")
+    monkeypatch.setattr(reading, "_STRIP", 7 * 24)  # rows of 24 pixels, 40 of them
+    photo = images.read(tmp_path / "a.png")
+    assert photo.alpha is not None
+    np.testing.assert_array_equal(photo.alpha, np.rot90(rgba[..., 3], -1))
+    np.testing.assert_array_equal(photo.rgb, whole.rgb)
+    assert photo.icc == whole.icc
+
+
 def test_heic_without_library_names_the_extra(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -392,6 +467,13 @@ def test_list_images(tmp_path: Path) -> None:
         images.list_images([tmp_path / "empty"])
     with pytest.raises(InputError, match="There is no file or folder"):
         images.list_images([tmp_path / "none"])
+    for empty in ("", "  "):
+        with pytest.raises(InputError, match="A path is empty"):
+            images.list_images([tmp_path / "a.jpg", empty])
+    with pytest.raises(InputError, match="cannot be looked at: File name too long"):
+        images.list_images([tmp_path / ("a" * 300)])
+    with pytest.raises(InputError, match="There is no file"):
+        images.read("a\0b.jpg")
 
 
 def test_all_levels_survive_the_tensor() -> None:
@@ -415,8 +497,8 @@ def test_resize_area_is_the_mean_of_the_area() -> None:
     tensor = torch.rand(2, 3, 12, 8)
     expected = tensor.view(2, 3, 4, 3, 4, 2).mean(dim=(3, 5))
     torch.testing.assert_close(images.resize_area(tensor, 4), expected)
-    with pytest.raises(InputError, match="divides both sides"):
-        images.resize_area(tensor, 5)
+    halves = tensor.view(2, 3, 6, 2, 4, 2).mean(dim=(3, 5))
+    torch.testing.assert_close(images.resize_area(tensor, (6, 4)), halves)
 
 
 def test_resize_antialiased_agrees_with_pillow() -> None:

@@ -15,7 +15,7 @@ from sdic import evaluation, methods
 from sdic.cli import options
 from sdic.editing import library
 from sdic.errors import InputError
-from sdic.evaluation import Probe, Settings, tables
+from sdic.evaluation import MeasuredEdit, Settings, tables
 from sdic.evaluation.editing import DEFAULT_DIRECTIONS
 from sdic.losses import perceptual
 from sdic.methods.base import Inverter
@@ -63,15 +63,15 @@ def benchmark(
     names = [name.strip() for name in method_list.split(",")]
     files = parse_checkpoints(checkpoint or [], names)
     device = resolve_device(device)
-    probes = make_probes(edits, editing, generator)
+    measured = edits_to_measure(edits, editing, generator)
     lpips = load_lpips(lpips_backbone, lpips_linear)
     notes = {"generator": generator, "backend": backend, "refinement_steps": str(refine)}
     runner = evaluation.Benchmark(
         folder,
         target,
         _creator(generator, files, backend, device, refine),
-        evaluation.load_judges(probes, lpips),
-        probes,
+        evaluation.load_judges(measured, lpips),
+        measured,
         Settings(device, limit, pictures, notes, {k or "all": f.name for k, f in files.items()}),
     )
     report = _run(runner, names)
@@ -133,21 +133,21 @@ def parse_checkpoints(texts: list[str], method_specs: list[str]) -> dict[str, Pa
     return files
 
 
-def make_probes(edits: str, editing: bool, generator: str) -> list[Probe]:
+def edits_to_measure(edits: str, editing: bool, generator: str) -> list[MeasuredEdit]:
     """The edits to be measured, from --edits and --editing.
 
     Raises:
         InputError: a text has another form than NAME=STRENGTH, or a direction is not known.
     """
-    probes = []
+    measured = []
     if editing:
         chosen = [library.get(name, generator) for name in DEFAULT_DIRECTIONS]
-        probes += evaluation.probes_of_range(chosen)
+        measured += evaluation.edits_of_range(chosen)
     for text in filter(None, map(str.strip, edits.split(","))):
         # One by one, since a direction may come with several strengths.
         for name, strength in options.parse_strengths([text], generator).items():
-            probes.append(evaluation.make_probe(library.get(name, generator), strength))
-    return probes
+            measured.append(MeasuredEdit.of(library.get(name, generator), strength))
+    return measured
 
 
 def load_lpips(backbone: Path | None, linear: Path | None) -> perceptual.PerceptualLoss | None:

@@ -9,6 +9,9 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional as nnf
 
+from sdic.images import resize_area as resize_area
+from sdic.images import resize_bilinear as resize_bilinear
+
 Size = int | tuple[int, ...]
 
 _CONVOLUTIONS: dict[tuple[int, bool], type[nn.Module]] = {
@@ -108,16 +111,6 @@ class NearestUpConv(nn.Sequential):
                 activation=nn.LeakyReLU(0.01, inplace=True),
             )
         )
-
-
-def resize_bilinear(x: Tensor, size: int | tuple[int, int]) -> Tensor:
-    """Bilinear resize of [N,C,H,W] without antialiasing, pixel centres aligned."""
-    return nnf.interpolate(x, size=size, mode="bilinear", align_corners=False)
-
-
-def resize_area(x: Tensor, size: int | tuple[int, int]) -> Tensor:
-    """Area average of [N,C,H,W]."""
-    return nnf.adaptive_avg_pool2d(x, size)
 
 
 def pad_same(x: Tensor, kernel: int, stride: int, value: float = 0.0) -> Tensor:

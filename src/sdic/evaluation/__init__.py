@@ -8,24 +8,23 @@ from pathlib import Path
 
 from sdic.evaluation import page, tables
 from sdic.evaluation.benchmark import Benchmark, Judges, Settings, load_judges
-from sdic.evaluation.editing import Probe, make_probe, probes_of_range
-from sdic.evaluation.gallery import Shown
+from sdic.evaluation.editing import MeasuredEdit, edits_of_range
+from sdic.evaluation.gallery import GalleryImage
 from sdic.evaluation.refined import Refined, parse_method
 from sdic.evaluation.report import Report
 from sdic.files import write_whole
 
 __all__ = [
     "Benchmark",
+    "GalleryImage",
     "Judges",
-    "Probe",
+    "MeasuredEdit",
     "Refined",
     "Report",
     "Settings",
-    "Shown",
+    "edits_of_range",
     "load_judges",
-    "make_probe",
     "parse_method",
-    "probes_of_range",
     "write_json",
     "write_reports",
 ]
@@ -41,7 +40,7 @@ def write_json(report: Report, path: Path) -> None:
     write_whole(path, text.encode())
 
 
-def write_reports(report: Report, gallery: Sequence[Shown], out: Path) -> None:
+def write_reports(report: Report, gallery: Sequence[GalleryImage], out: Path) -> None:
     """Write report.json, report.md, report.csv and report.html into a folder.
 
     Args:

@@ -1,7 +1,7 @@
 """Inversion methods over a folder of aligned faces: fidelity, speed, memory, and editing.
 
-    judges = load_judges(probes)
-    report = Benchmark(folder, out, create, judges, probes).run(["sdic", "e4e"])
+    judges = load_judges(edits)
+    report = Benchmark(folder, out, create, judges, edits).run(["sdic", "e4e"])
 
 Each image under each method is one file of results in the output folder, so a run that was stopped
 goes on where it was; what was made with other settings, weights or photos is made again.
@@ -9,6 +9,7 @@ goes on where it was; what was made with other settings, weights or photos is ma
 
 from __future__ import annotations
 
+import math
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,18 +20,17 @@ import torch
 from torch import Tensor
 
 from sdic import __version__, images, metrics
-from sdic.errors import InputError, SdicError
+from sdic.errors import InputError, SdicError, printable
 from sdic.evaluation import editing, timing
-from sdic.evaluation.editing import AttributeJudge, Probe
-from sdic.evaluation.gallery import Shown
+from sdic.evaluation.editing import AttributeJudge, MeasuredEdit
+from sdic.evaluation.gallery import GalleryImage
 from sdic.evaluation.report import IDENTITY_PREFIX, MethodOutcome, Report, assemble
-from sdic.evaluation.store import EditResult, ImageResult, Store, key_of, weights_digest
+from sdic.evaluation.store import EditResult, ImageResult, Store, key_of, method_digest
 from sdic.losses.perceptual import PerceptualLoss
 from sdic.methods.base import INVERSION_SIZE, Inversion, Inverter
 from sdic.metrics import Metric, Protocol
 
 METRICS = ("psnr", "ssim", "ms_ssim", "mse", "st_lpips", "id_dlib", "id_faceres", "id_fr")
-MAX_PSNR = 100.0  # dB, of a pair that is equal
 PROTOCOL = Protocol(INVERSION_SIZE)
 
 # Called before each image: (method, name of the image, images done, images in all).
@@ -72,11 +72,11 @@ class Settings:
     files: Mapping[str, str] = field(default_factory=dict)
 
 
-def load_judges(probes: Sequence[Probe] = (), lpips: PerceptualLoss | None = None) -> Judges:
+def load_judges(edits: Sequence[MeasuredEdit] = (), lpips: PerceptualLoss | None = None) -> Judges:
     """All metrics, the readers of the edited attributes, and the features of the Fréchet distance.
 
     Args:
-        probes: the edits that will be measured.
+        edits: the edits that will be measured.
         lpips: plain LPIPS from the user's own files; without it that metric is left out.
 
     Raises:
@@ -86,7 +86,9 @@ def load_judges(probes: Sequence[Probe] = (), lpips: PerceptualLoss | None = Non
     chosen = [metrics.create(name) for name in METRICS]
     if lpips is not None:
         chosen.append(metrics.create("lpips", lpips))
-    return Judges(tuple(chosen), editing.load_judges(probes), metrics.FeatureNetwork.pretrained())
+    return Judges(
+        tuple(chosen), editing.load_attribute_judges(edits), metrics.FeatureNetwork.pretrained()
+    )
 
 
 class Benchmark:
@@ -97,7 +99,7 @@ class Benchmark:
         out: folder for results, pictures and reports; a run that was stopped there goes on.
         create: makes a method by its key, on the device of the settings.
         judges: who measures.
-        probes: edits to be measured.
+        edits: edits to be measured.
         settings: see there.
 
     Raises:
@@ -110,22 +112,24 @@ class Benchmark:
         out: Path,
         create: Callable[[str], Inverter],
         judges: Judges,
-        probes: Sequence[Probe] = (),
+        edits: Sequence[MeasuredEdit] = (),
         settings: Settings = Settings(),
     ) -> None:
         if settings.limit is not None and settings.limit < 1:
             raise InputError(f"The limit is {settings.limit} images; give 1 or more.")
-        editing.check_probes(probes)
+        editing.check_edits(edits)
         if not folder.is_dir():
-            raise InputError(f"{folder} is not a folder; give a folder of aligned faces.")
+            raise InputError(
+                f"{printable(folder)} is not a folder; give a folder of aligned faces."
+            )
         self.paths = images.list_images([folder])[: settings.limit]
         self.store = Store(out)
         self.create = create
         self.judges = judges
-        self.probes = tuple(probes)
+        self.edits = tuple(edits)
         self.settings = settings
         self.device = torch.device(settings.device)
-        self.protocol = describe_protocol(judges, self.probes, settings)
+        self.protocol = describe_protocol(judges, self.edits, settings)
 
     def run(self, method_names: Sequence[str], progress: Progress | None = None) -> Report:
         """Measure all images under all methods, or read what was measured before.
@@ -148,45 +152,45 @@ class Benchmark:
         files = {"checkpoints": dict(self.settings.files)} if self.settings.files else {}
         return assemble(
             self.protocol | files,
-            [path.name for path in self.paths],
+            [printable(path.name) for path in self.paths],
             outcomes,
-            self.probes,
+            self.edits,
             [metric.name for metric in self.judges.metrics],
             [judge.attribute for judge in self.judges.attributes],
             distances,
         )
 
-    def gallery(self, report: Report) -> list[Shown]:
+    def gallery(self, report: Report) -> list[GalleryImage]:
         """Pictures of the first images, for the HTML report."""
         failed = {(failure["method"], failure["image"]) for failure in report["failures"]}
         shown = []
         for path in self.paths[: self.settings.pictures]:
             made = {
                 method: {
-                    label: images.read(self._picture(method, path, probe)).rgb
-                    for label, probe in self._labels().items()
+                    label: images.read(self._picture(method, path, edit)).rgb
+                    for label, edit in self._labels().items()
                 }
                 for method in report["methods"]
-                if (method, path.name) not in failed
+                if (method, printable(path.name)) not in failed
             }
             if made:
                 photo = images.to_uint8(load_face(path))[0]
-                shown.append(Shown(path.name, photo, made))
+                shown.append(GalleryImage(printable(path.name), photo, made))
         return shown
 
     def _run_method(
         self, name: str, position: int, num_methods: int, progress: Progress | None
     ) -> MethodOutcome:
         inverter = self.create(name)
-        digest = weights_digest(inverter)
-        measured = _Measured(self, name, inverter, digest)
+        digest = method_digest(inverter)
+        method_run = _MethodRun(self, name, inverter, digest)
         results: list[ImageResult | str] = []
         for index, path in enumerate(self.paths):
             if progress is not None:
                 done = position * len(self.paths) + index
-                progress(name, path.name, done, num_methods * len(self.paths))
+                progress(name, printable(path.name), done, num_methods * len(self.paths))
             try:
-                results.append(measured.image(path, index < self.settings.pictures))
+                results.append(method_run.image(path, index < self.settings.pictures))
             except (SdicError, OSError) as error:
                 results.append(str(error))
             except RuntimeError as error:  # what PyTorch raises, out of memory included
@@ -209,14 +213,14 @@ class Benchmark:
             made = torch.cat([network(load_face(self._picture(method, path))) for path in good])
         return metrics.frechet_distance(photos, made)
 
-    def _labels(self) -> dict[str, Probe | None]:
-        return {"": None, **{probe.label: probe for probe in self.probes}}
+    def _labels(self) -> dict[str, MeasuredEdit | None]:
+        return {"": None, **{edit.label: edit for edit in self.edits}}
 
-    def _picture(self, method: str, path: Path, probe: Probe | None = None) -> Path:
-        return self.store.picture(method, path.name, "" if probe is None else probe.file_label)
+    def _picture(self, method: str, path: Path, edit: MeasuredEdit | None = None) -> Path:
+        return self.store.picture(method, path.name, "" if edit is None else edit.file_label)
 
 
-class _Measured:
+class _MethodRun:
     """One method, image by image."""
 
     def __init__(self, benchmark: Benchmark, name: str, inverter: Inverter, digest: str) -> None:
@@ -235,27 +239,31 @@ class _Measured:
         """
         key = key_of(self.settings, path.read_bytes())
         kept = self.store.load(self.name, path.name, key)
-        probes = self.benchmark.probes
+        edits = self.benchmark.edits
         pictures = [self.store.picture(self.name, path.name)]
         if shown:
-            labels = [probe.file_label for probe in probes]
+            labels = [edit.file_label for edit in edits]
             pictures += [self.store.picture(self.name, path.name, label) for label in labels]
         if kept is not None and all(picture.is_file() for picture in pictures):
             return kept
         face = load_face(path)
         inversion, cost = self._invert(face)
-        made = as_png(inversion.reconstruction)
-        values: dict[str, float | None] = dict(measure(made, face, self.benchmark.judges.metrics))
+        made = rounded_to_8_bits(inversion.reconstruction)
+        values: dict[str, float | None] = dict(
+            measure_pair(made, face, self.benchmark.judges.metrics)
+        )
         values |= {"seconds": cost.seconds, "peak_memory_mb": cost.peak_memory_mb}
         self.store.write_picture(pictures[0], images.to_uint8(made)[0])
-        edits = {}
-        edited_pictures: list[Path] | list[None] = pictures[1:] or [None] * len(probes)
-        for probe, picture in zip(probes, edited_pictures, strict=True):
-            edited = as_png(self.inverter.synthesize(inversion, probe.edit, INVERSION_SIZE))
-            edits[probe.label] = self._judge_edit(edited, made, face)
+        edit_results = {}
+        edited_pictures: list[Path] | list[None] = pictures[1:] or [None] * len(edits)
+        for edit, picture in zip(edits, edited_pictures, strict=True):
+            edited = rounded_to_8_bits(
+                self.inverter.synthesize(inversion, edit.edit, INVERSION_SIZE)
+            )
+            edit_results[edit.label] = self._judge_edit(edited, made, face)
             if picture is not None:
                 self.store.write_picture(picture, images.to_uint8(edited)[0])
-        result = ImageResult(values, edits)
+        result = ImageResult(values, edit_results)
         self.store.save(self.name, path.name, key, result)
         return result
 
@@ -282,7 +290,7 @@ class _Measured:
                 judge.attribute: float(judge.score(edited) - judge.score(unedited))
                 for judge in judges.attributes
             }
-        return EditResult(measure(edited, face, identity), changes)
+        return EditResult(measure_pair(edited, face, identity), changes)
 
 
 def load_face(path: Path) -> Tensor:
@@ -294,7 +302,7 @@ def load_face(path: Path) -> Tensor:
     return PROTOCOL.prepare(images.to_tensor(images.read(path).rgb))
 
 
-def as_png(made: Tensor) -> Tensor:
+def rounded_to_8_bits(made: Tensor) -> Tensor:
     """An image [1,3,H,W] on the CPU, clamped to [-1,1] and rounded to 8 bits.
 
     Raises:
@@ -305,16 +313,16 @@ def as_png(made: Tensor) -> Tensor:
     return images.to_tensor(images.to_uint8(made)[0])
 
 
-def measure(made: Tensor, face: Tensor, chosen: Sequence[Metric]) -> dict[str, float]:
-    """Metrics of one pair [1,3,256,256]; PSNR of an equal pair counts as 100 dB.
+def measure_pair(made: Tensor, face: Tensor, chosen: Sequence[Metric]) -> dict[str, float]:
+    """Metrics of one pair [1,3,256,256].
 
     Raises:
         InputError: a value is not finite.
     """
     values = {}
     for name, value in metrics.measure(made, face, chosen, PROTOCOL).values.items():
-        values[name] = min(float(value), MAX_PSNR) if name == "psnr" else float(value)
-        if not torch.isfinite(value).all() and values[name] != MAX_PSNR:
+        values[name] = float(value)
+        if not math.isfinite(values[name]):
             raise InputError(
                 f"The metric {name} is {values[name]} for this image; a finite value was expected. "
                 "Check the weights of its network."
@@ -323,7 +331,7 @@ def measure(made: Tensor, face: Tensor, chosen: Sequence[Metric]) -> dict[str, f
 
 
 def describe_protocol(
-    judges: Judges, probes: Sequence[Probe], settings: Settings
+    judges: Judges, edits: Sequence[MeasuredEdit], settings: Settings
 ) -> dict[str, Any]:
     """Everything that has to be known to read the numbers; it is part of every report."""
     device = torch.device(settings.device)
@@ -352,7 +360,7 @@ def describe_protocol(
             "features; self-consistent, not comparable with FID, and only for equal numbers of "
             "images"
         )
-    if probes:
+    if edits:
         protocol["editing"] = (
             "identity compares the edited image with the photo; change is the attribute after the "
             "edit less that of the method's own reconstruction, read by a network that labelled "
@@ -360,7 +368,7 @@ def describe_protocol(
             "that of e4e on the same images; id_dlib_per_change is mean id_dlib after the edit "
             "over mean change in the direction asked for"
         )
-        protocol["edits"] = {probe.label: probe.describe() for probe in probes}
+        protocol["edits"] = {edit.label: edit.describe() for edit in edits}
         protocol["attributes"] = {
             judge.attribute: {"unit": judge.unit, "network": judge.network}
             for judge in judges.attributes

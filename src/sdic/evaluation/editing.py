@@ -24,7 +24,7 @@ _LEAST_CHANGE = 1e-6  # below it a share of the reference's change says nothing
 
 
 @dataclass(frozen=True)
-class Probe:
+class MeasuredEdit:
     """One edit to be measured.
 
     Attributes:
@@ -38,6 +38,21 @@ class Probe:
     direction: Direction
     strength: float
     attribute: str | None
+
+    @classmethod
+    def of(cls, direction: Direction, strength: float) -> MeasuredEdit:
+        """The edit of a direction at a strength, with the attribute that judges it.
+
+        Raises:
+            InputError: the strength is 0 or not finite.
+        """
+        if not torch.isfinite(torch.tensor(strength)) or strength == 0:
+            raise InputError(
+                f"The strength of '{direction.name}' is {strength}; give a number other than 0."
+            )
+        name = ATTRIBUTES.get(direction.name, direction.name)
+        attribute = name if name in recognition.list_attributes() else None
+        return cls(f"{direction.name}={strength:+g}", direction, float(strength), attribute)
 
     @property
     def edit(self) -> Edit:
@@ -78,47 +93,32 @@ class AttributeJudge:
     score: Callable[[Tensor], Tensor]
 
 
-def make_probe(direction: Direction, strength: float) -> Probe:
-    """The probe of a direction at a strength, with the attribute that judges it.
-
-    Raises:
-        InputError: the strength is 0 or not finite.
-    """
-    if not torch.isfinite(torch.tensor(strength)) or strength == 0:
-        raise InputError(
-            f"The strength of '{direction.name}' is {strength}; give a number other than 0."
-        )
-    name = ATTRIBUTES.get(direction.name, direction.name)
-    attribute = name if name in recognition.list_attributes() else None
-    return Probe(f"{direction.name}={strength:+g}", direction, float(strength), attribute)
-
-
-def probes_of_range(directions: Iterable[Direction]) -> list[Probe]:
-    """Probes at both ends of the useful range of each direction; an end at 0 is left out."""
+def edits_of_range(directions: Iterable[Direction]) -> list[MeasuredEdit]:
+    """Edits at both ends of the useful range of each direction; an end at 0 is left out."""
     return [
-        make_probe(direction, strength)
+        MeasuredEdit.of(direction, strength)
         for direction in directions
         for strength in direction.strength_range
         if strength
     ]
 
 
-def check_probes(probes: Sequence[Probe]) -> None:
+def check_edits(edits: Sequence[MeasuredEdit]) -> None:
     """Raise InputError if two edits have one label."""
-    labels = [probe.label for probe in probes]
+    labels = [edit.label for edit in edits]
     for label in labels:
         if labels.count(label) > 1:
             raise InputError(f"The edit {label} is asked for twice; ask once.")
 
 
-def load_judges(probes: Iterable[Probe]) -> tuple[AttributeJudge, ...]:
+def load_attribute_judges(edits: Iterable[MeasuredEdit]) -> tuple[AttributeJudge, ...]:
     """The judging networks of the attributes that the edits change, each attribute once.
 
     Raises:
         InputError: dlib is wanted and not installed.
         WeightsError: weights cannot be fetched.
     """
-    names = dict.fromkeys(probe.attribute for probe in probes if probe.attribute is not None)
+    names = dict.fromkeys(edit.attribute for edit in edits if edit.attribute is not None)
     scorers = recognition.create_scorers(names, role="judging")
     judges = []
     for name, scorer in scorers.items():

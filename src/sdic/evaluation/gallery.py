@@ -17,7 +17,7 @@ ERROR_SCALE = 64  # mean difference over the channels, of 255, that the map show
 
 
 @dataclass(frozen=True)
-class Shown:
+class GalleryImage:
     """One image of the gallery.
 
     Attributes:

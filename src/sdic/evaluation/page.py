@@ -7,7 +7,7 @@ from html import escape
 
 from sdic.evaluation import tables
 from sdic.evaluation.editing import REFERENCE
-from sdic.evaluation.gallery import ERROR_SCALE, Shown, data_uri, error_map
+from sdic.evaluation.gallery import ERROR_SCALE, GalleryImage, data_uri, error_map
 from sdic.evaluation.plots import Axis, Point, scatter
 from sdic.evaluation.report import TRADE_OFF, Report
 
@@ -28,7 +28,7 @@ figcaption{font-size:12px}
 """
 
 
-def page(report: Report, gallery: Sequence[Shown]) -> str:
+def page(report: Report, gallery: Sequence[GalleryImage]) -> str:
     """The whole page; it refers to no other file."""
     parts = [
         f"<h1>{tables.TITLE}</h1>",
@@ -117,7 +117,7 @@ def _failures(report: Report) -> str:
     return _table(["method", "image", "reason"], failures, "plain")
 
 
-def _shown(shown: Shown) -> str:
+def _shown(shown: GalleryImage) -> str:
     rows = [f"<h3>{escape(shown.image)}</h3>"]
     for method, pictures in shown.made.items():
         reconstruction = pictures[""]

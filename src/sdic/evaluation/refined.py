@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
 from sdic.editing.direction import Edit
 from sdic.methods.base import Inversion, Inverter, Progress
-from sdic.methods.optimisation import Optimisation
+from sdic.methods.optimisation import Optimisation, OptimisationSettings
 
 _SPEC = re.compile(r"(?P<name>.+)\+(?P<steps>\d+)")
+
+
+@dataclass(frozen=True)
+class RefinedSettings:
+    """Settings of `Refined`.
+
+    Attributes:
+        method: those of the method, a frozen dataclass, or None if it has none.
+        descent: those of the refinement.
+        steps: of descent.
+    """
+
+    method: Any
+    descent: OptimisationSettings
+    steps: int
 
 
 class Refined(Inverter):
@@ -29,6 +46,12 @@ class Refined(Inverter):
         super().__init__(inverter.generator)
         self.inverter, self.optimisation, self.steps = inverter, optimisation, steps
         self.settings = {"method": inverter.settings, "steps": steps}
+
+    @property
+    def settings(self) -> RefinedSettings:
+        """Settings of the method and of its refinement."""
+        own = getattr(self.inverter, "settings", None)
+        return RefinedSettings(own, self.optimisation.settings, self.steps)
 
     @property
     def networks(self) -> dict[str, nn.Module]:

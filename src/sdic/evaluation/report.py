@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from sdic.evaluation.editing import REFERENCE, Probe, kept_share
+from sdic.evaluation.editing import REFERENCE, MeasuredEdit, kept_share
 from sdic.evaluation.store import ImageResult
 
 FORMAT = "sdic-benchmark-1"
@@ -37,7 +37,7 @@ def assemble(
     protocol: Mapping[str, Any],
     names: Sequence[str],
     outcomes: Mapping[str, MethodOutcome],
-    probes: Sequence[Probe],
+    edits: Sequence[MeasuredEdit],
     metric_names: Sequence[str],
     attributes: Sequence[str],
     frechet: Mapping[str, float | None],
@@ -51,7 +51,7 @@ def assemble(
         protocol: how it was measured.
         names: of the images.
         outcomes: by method.
-        probes: the edits.
+        edits: the edits.
         metric_names: metrics of the reconstruction; those with "id_" are of the edits too.
         attributes: names of the attributes that were read.
         frechet: distance by method.
@@ -72,8 +72,7 @@ def assemble(
         "sets": {method: {"frechet_lite0": value} for method, value in frechet.items()},
         "editing": {
             method: {
-                probe.label: _edit(outcome.results, probe, identities, attributes)
-                for probe in probes
+                edit.label: _edit(outcome.results, edit, identities, attributes) for edit in edits
             }
             for method, outcome in outcomes.items()
         },
@@ -84,7 +83,7 @@ def assemble(
             if isinstance(result, str)
         ],
     }
-    report["kept_of_e4e"] = _add_shares(report["editing"], probes)
+    report["kept_of_e4e"] = _add_shares(report["editing"], edits)
     return report
 
 
@@ -106,26 +105,28 @@ def _metric(result: ImageResult | str, name: str) -> float | None:
 
 def _edit(
     results: Sequence[ImageResult | str],
-    probe: Probe,
+    edit: MeasuredEdit,
     identities: Sequence[str],
     attributes: Sequence[str],
 ) -> dict[str, Any]:
     """One edit under one method: identity after it, and what it changed."""
-    edits = [
-        result.edits[probe.label] if isinstance(result, ImageResult) else None for result in results
+    found = [
+        result.edits[edit.label] if isinstance(result, ImageResult) else None for result in results
     ]
     changes = {
-        name: summarise([None if edit is None else edit.changes[name] for edit in edits])
+        name: summarise([None if result is None else result.changes[name] for result in found])
         for name in attributes
     }
     entry: dict[str, Any] = {
-        "attribute": probe.attribute,
-        "strength": probe.strength,
-        "change": changes.pop(probe.attribute, None) if probe.attribute else None,
+        "attribute": edit.attribute,
+        "strength": edit.strength,
+        "change": changes.pop(edit.attribute, None) if edit.attribute else None,
         "side_effects": changes,
     }
     for name in identities:
-        entry[name] = summarise([None if edit is None else edit.metrics[name] for edit in edits])
+        entry[name] = summarise(
+            [None if result is None else result.metrics[name] for result in found]
+        )
     entry[f"{TRADE_OFF}_per_change"] = _per_change(entry)
     return entry
 
@@ -139,33 +140,33 @@ def _per_change(entry: Mapping[str, Any]) -> float | None:
 
 
 def _add_shares(
-    editing: Mapping[str, Mapping[str, dict[str, Any]]], probes: Sequence[Probe]
+    editing: Mapping[str, Mapping[str, dict[str, Any]]], edits: Sequence[MeasuredEdit]
 ) -> dict[str, dict[str, float | None]]:
     """Write the share of e4e's change into each edit; returns it by method and attribute."""
     if REFERENCE not in editing:
         return {}
     shares: dict[str, dict[str, float | None]] = {}
-    for method, edits in editing.items():
+    for method, entries in editing.items():
         shares[method] = {}
-        by_attribute: dict[str, list[Probe]] = {}
-        for probe in probes:
-            if probe.attribute is not None:
-                by_attribute.setdefault(probe.attribute, []).append(probe)
-                edits[probe.label][f"kept_of_{REFERENCE}"] = _share(editing, method, [probe])
+        by_attribute: dict[str, list[MeasuredEdit]] = {}
+        for edit in edits:
+            if edit.attribute is not None:
+                by_attribute.setdefault(edit.attribute, []).append(edit)
+                entries[edit.label][f"kept_of_{REFERENCE}"] = _share(editing, method, [edit])
         for attribute, group in by_attribute.items():
             shares[method][attribute] = _share(editing, method, group)
     return shares
 
 
 def _share(
-    editing: Mapping[str, Mapping[str, dict[str, Any]]], method: str, probes: Sequence[Probe]
+    editing: Mapping[str, Mapping[str, dict[str, Any]]], method: str, edits: Sequence[MeasuredEdit]
 ) -> float | None:
     changes, reference = (
-        [_per_image(editing[name][probe.label]) for probe in probes] for name in (method, REFERENCE)
+        [_per_image(editing[name][edit.label]) for edit in edits] for name in (method, REFERENCE)
     )
     if not all(changes) or not all(reference):
         return None
-    return kept_share(changes, reference, [probe.strength for probe in probes])
+    return kept_share(changes, reference, [edit.strength for edit in edits])
 
 
 def _per_image(entry: Mapping[str, Any]) -> Values:

@@ -97,9 +97,13 @@ def key_of(settings: Mapping[str, Any], photo: bytes) -> str:
     return hashlib.sha256(text.encode() + hashlib.sha256(photo).digest()).hexdigest()
 
 
-def weights_digest(inverter: Inverter) -> str:
-    """Sixteen hexadecimal digits for a method: its weights, how it edits, its generator."""
+def method_digest(inverter: Inverter) -> str:
+    """Sixteen hexadecimal digits for a method: weights, settings, how it edits, its generator.
+
+    Settings are `inverter.settings`, a frozen dataclass, in methods that have any.
+    """
     digest = hashlib.sha256()
+    digest.update(repr((inverter.name, getattr(inverter, "settings", None))).encode())
     generator = original(inverter.generator)
     _update(digest, "generator", generator)
     digest.update(repr(tuple(generator.feature_shape)).encode())

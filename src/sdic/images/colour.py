@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageCms
@@ -12,6 +11,7 @@ from sdic.errors import InputError
 
 _ALPHA_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
 _SRGB = ImageCms.createProfile("sRGB")
+_LARGEST_KEPT = 1_000_000  # bytes of a profile; the largest in use have half of that
 
 
 def srgb_profile() -> bytes:
@@ -20,17 +20,23 @@ def srgb_profile() -> bytes:
 
 
 def to_rgb(
-    image: Image.Image, path: Path, keep_profile: bool
+    image: Image.Image, name: str, keep_profile: bool
 ) -> tuple[Image.Image, Image.Image | None, bytes | None]:
     """A decoded picture as RGB, its alpha (L) or None, and the ICC profile of the RGB values.
 
-    A profile that is broken, or does not belong to the colour mode, counts as absent (sRGB).
+    A profile that is broken, or does not belong to the colour mode, counts as absent (sRGB). Each
+    pixel is converted by itself, so that a large picture can be given in parts.
+
+    Args:
+        image: the picture.
+        name: of its file, for messages.
+        keep_profile: leave RGB values as they are, with their profile.
 
     Raises:
         InputError: values of a 32-bit picture lie outside what can be shown.
     """
     if image.mode in ("I", "F") or image.mode.startswith("I;"):
-        image = _to_eight_bits(image, path)
+        image = _to_eight_bits(image, name)
     image, alpha = _split_alpha(image)
     if image.mode in ("1", "P"):
         image = image.convert("RGB" if image.mode == "P" else "L")
@@ -56,13 +62,13 @@ def _split_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
     return image, None
 
 
-def _to_eight_bits(image: Image.Image, path: Path) -> Image.Image:
+def _to_eight_bits(image: Image.Image, name: str) -> Image.Image:
     """Grey with 16 or 32 bits: integers are of 65,535, floating-point values of 1."""
     values = np.asarray(image).astype(np.float64)
     white = 1.0 if image.mode == "F" else 65535.0
     if not np.isfinite(values).all() or values.min() < 0 or values.max() > white:
         raise InputError(
-            f"{path} has grey values outside 0 to {white:g}, so what is white in it is not known; "
+            f"{name} has grey values outside 0 to {white:g}, so what is white in it is not known; "
             "save it with 8 or 16 bits first."
         )
     eight = Image.fromarray(np.rint(values * (255.0 / white)).astype(np.uint8))
@@ -81,7 +87,7 @@ def _apply_profile(
     """RGB values and their profile, or None if the profile cannot be used for this picture."""
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(icc))
-        if image.mode == "RGB" and (keep or _is_srgb(source)):
+        if image.mode == "RGB" and len(icc) <= _LARGEST_KEPT and (keep or _is_srgb(source)):
             return image, icc
         converted = ImageCms.profileToProfile(image, source, _SRGB, outputMode="RGB")
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from sdic.errors import InputError
+from sdic.errors import InputError, printable
 
 FORMAT_OF_SUFFIX = {
     ".jpg": "JPEG",
@@ -67,23 +67,35 @@ def list_images(paths: Iterable[Path | str]) -> list[Path]:
     hidden files left out), in the order of their names. A picture named twice comes once.
 
     Raises:
-        InputError: a path does not exist, or a folder has no picture in it.
+        InputError: a path is empty, does not exist or cannot be looked at, or a folder has no
+            picture in it.
     """
     found: dict[Path, None] = {}
-    for path in map(Path, paths):
-        if path.is_dir():
-            inside = sorted(
-                entry
-                for entry in path.iterdir()
-                if entry.suffix.lower() in FORMAT_OF_SUFFIX
-                and not entry.name.startswith(".")
-                and entry.is_file()
-            )
-            if not inside:
-                raise InputError(f"The folder {path} has no {SUPPORTED} file in it.")
-            found.update(dict.fromkeys(inside))
-        elif path.exists():
-            found[path] = None
-        else:
-            raise InputError(f"There is no file or folder {path}; check the path.")
+    for path in paths:
+        if not str(path).strip():
+            raise InputError("A path is empty; name a file or a folder, '.' for this one.")
+        found.update(dict.fromkeys(_pictures_of(Path(path))))
     return list(found)
+
+
+def _pictures_of(path: Path) -> list[Path]:
+    name = printable(path)
+    try:
+        if not path.is_dir():
+            if not path.exists():
+                raise InputError(f"There is no file or folder {name}; check the path.")
+            return [path]
+        inside = sorted(
+            entry
+            for entry in path.iterdir()
+            if entry.suffix.lower() in FORMAT_OF_SUFFIX
+            and not entry.name.startswith(".")
+            and entry.is_file()
+        )
+    except PermissionError:
+        raise InputError(f"{name} may not be read; check the permissions.") from None
+    except OSError as error:
+        raise InputError(f"{name} cannot be looked at: {error.strerror}.") from error
+    if not inside:
+        raise InputError(f"The folder {name} has no {SUPPORTED} file in it.")
+    return inside

@@ -22,7 +22,7 @@ class Photo:
         rgb: [H,W,3] uint8, in sRGB unless it was read with `profile="keep"`.
         alpha: [H,W] uint8, or None for a picture without transparency.
         exif: EXIF block of the source without orientation, thumbnail and maker notes; b"" if none.
-        xmp: XMP packet of the source as it was; b"" if none.
+        xmp: XMP packet of the source as it was, previews included; b"" if none.
         icc: ICC profile that describes `rgb`; None means sRGB by custom.
         dpi: horizontal and vertical resolution in dots per inch.
         format: format of the source file, e.g. "JPEG"; "" for a picture that came from no file.

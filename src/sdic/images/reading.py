@@ -3,34 +3,24 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Literal
 
 import numpy as np
 from PIL import Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 
-from sdic.errors import InputError
+from sdic.errors import InputError, printable
+from sdic.files import check_readable
 from sdic.images.colour import to_rgb
 from sdic.images.files import SUPPORTED, describe_head, sniff_format
-from sdic.images.metadata import descriptive_exif, orientation
+from sdic.images.metadata import descriptive_exif, orientation, resolution
 from sdic.images.photo import Photo, Pixels
 
 DEFAULT_MAX_PIXELS = 100_000_000
 
-# What Pillow's parsers raise on damaged files.
-_DAMAGED = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    TypeError,
-    KeyError,
-    IndexError,
-    OverflowError,
-    RuntimeError,
-    struct.error,
-)
+_STRIP = 1 << 21  # pixels that are brought to 8-bit RGB at once
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -63,11 +53,12 @@ def read(
             HEIC and the library pillow-heif is not installed.
     """
     path = Path(path)
+    name = printable(path)
     try:
+        check_readable(path)
         with path.open("rb") as file:
-            image, format_name = _open(file, path, max_pixels)
-            rgb, alpha, icc = _decode(image, path, profile)
-            dpi = image.info.get("dpi")
+            image, format_name = _open(file, name, max_pixels)
+            rgb, alpha, icc = _decode(image, name, profile)
             xmp = image.info.get("xmp", b"")
             return Photo(
                 rgb=rgb,
@@ -75,42 +66,57 @@ def read(
                 exif=descriptive_exif(image),
                 xmp=xmp if isinstance(xmp, bytes) else b"",
                 icc=icc,
-                dpi=(float(dpi[0]), float(dpi[1])) if dpi and min(dpi) > 0 else None,
+                dpi=resolution(image),
                 format=format_name,
                 path=path,
             )
-    except Image.DecompressionBombError:  # Pillow's own limit, for canvases and tiles
-        raise InputError(f"{path} has too many pixels to be read; make it smaller first.") from None
     except FileNotFoundError:
-        raise InputError(f"There is no file {path}; check the path.") from None
-    except IsADirectoryError:
-        raise InputError(f"{path} is a folder; expected a {SUPPORTED} file.") from None
+        raise InputError(f"There is no file {name}; check the path.") from None
     except PermissionError:
-        raise InputError(f"{path} may not be read; check the permissions of the file.") from None
+        raise InputError(f"{name} may not be read; check the permissions of the file.") from None
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
+        raise InputError(f"{name} cannot be read: {error.strerror or error}.") from error
 
 
-def _open(file: IO[bytes], path: Path, max_pixels: int) -> tuple[Image.Image, str]:
+@contextmanager
+def _as_damage(name: str, format_name: str, size: tuple[int, int] | None = None) -> Iterator[None]:
+    """Turn whatever a parser of damaged files raises into a sentence."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Image.DecompressionBombError:  # Pillow's own limit, for canvases and tiles
+        raise InputError(f"{name} has too many pixels to be read; make it smaller first.") from None
+    except MemoryError:
+        sides = f" ({size[0]:,}x{size[1]:,} pixels)" if size else ""
+        raise InputError(
+            f"{name} does not fit into memory{sides}; make it smaller first."
+        ) from None
+    except Exception as error:
+        raise InputError(
+            f"{name} is a damaged or cut-off {format_name} file ({error}); "
+            "copy it again from where it came from."
+        ) from error
+
+
+def _open(file: IO[bytes], name: str, max_pixels: int) -> tuple[Image.Image, str]:
     """The picture, opened but not decoded, and its format."""
     head = file.read(40)
     if not head:
-        raise InputError(f"{path} is empty (0 bytes); expected a {SUPPORTED} file.")
+        raise InputError(f"{name} is empty (0 bytes); expected a {SUPPORTED} file.")
     format_name = sniff_format(head)
     if format_name is None:
         raise InputError(
-            f"{path} is not a picture that can be read: its content is {describe_head(head[:16])}. "
+            f"{name} is not a picture that can be read: its content is {describe_head(head[:16])}. "
             f"Expected {SUPPORTED}; convert the file first."
         )
     if format_name == "WEBP":
         # The decoder reserves the whole canvas when it opens a file.
-        _check_size(_webp_size(head), path, max_pixels)
+        _check_size(_webp_size(head), name, max_pixels)
     file.seek(0)
-    try:
+    with _as_damage(name, format_name):
         image = _parse(file, format_name)
-    except _DAMAGED as error:
-        raise _damaged(path, format_name, error) from error
-    _check_size(image.size, path, max_pixels)
+    _check_size(image.size, name, max_pixels)
     return image, format_name
 
 
@@ -149,38 +155,37 @@ def _webp_size(head: bytes) -> tuple[int, int]:
     return 0, 0
 
 
-def _check_size(size: tuple[int, int], path: Path, max_pixels: int) -> None:
+def _check_size(size: tuple[int, int], name: str, max_pixels: int) -> None:
     width, height = size
     if width * height > max_pixels:
         raise InputError(
-            f"{path} has {width:,}x{height:,} pixels; at most {max_pixels / 1e6:g} megapixels are "
+            f"{name} has {width:,}x{height:,} pixels; at most {max_pixels / 1e6:g} megapixels are "
             "read. Make it smaller, or raise the limit (max_pixels)."
         )
 
 
 def _decode(
-    image: Image.Image, path: Path, profile: Literal["convert", "keep"]
+    image: Image.Image, name: str, profile: Literal["convert", "keep"]
 ) -> tuple[Pixels, Pixels | None, bytes | None]:
-    """Pixels [H,W,3], alpha [H,W] or None, and the profile that describes the pixels."""
-    try:
+    """Pixels [H,W,3], alpha [H,W] or None, and the profile that describes the pixels.
+
+    The picture is converted in strips: some modes need 25 bytes a pixel on the way.
+    """
+    with _as_damage(name, image.format or "picture", image.size):
         image.load()
-    except MemoryError:
-        raise InputError(
-            f"{path} does not fit into memory ({image.width:,}x{image.height:,} pixels); "
-            "make it smaller first."
-        ) from None
-    except _DAMAGED as error:
-        raise _damaged(path, image.format or "picture", error) from error
-    turn = _UPRIGHT.get(orientation(image))
-    converted, alpha, icc = to_rgb(image, path, keep_profile=profile == "keep")
-    if turn is not None:
-        converted = converted.transpose(turn)
-        alpha = alpha.transpose(turn) if alpha is not None else None
-    return np.array(converted), None if alpha is None else np.array(alpha), icc
-
-
-def _damaged(path: Path, format_name: str, error: BaseException) -> InputError:
-    return InputError(
-        f"{path} is a damaged or cut-off {format_name} file ({error}); "
-        "copy it again from where it came from."
-    )
+        turn = _UPRIGHT.get(orientation(image))
+        upright = image if turn is None else image.transpose(turn)
+        width, height = upright.size
+        rgb = np.empty((height, width, 3), np.uint8)
+        alpha: Pixels | None = None
+        icc = None
+        rows = max(1, _STRIP // width)
+        for top in range(0, height, rows):
+            bottom = min(top + rows, height)
+            strip = upright.crop((0, top, width, bottom))
+            converted, transparency, icc = to_rgb(strip, name, keep_profile=profile == "keep")
+            rgb[top:bottom] = np.asarray(converted)
+            if transparency is not None:
+                alpha = np.empty((height, width), np.uint8) if alpha is None else alpha
+                alpha[top:bottom] = np.asarray(transparency)
+        return rgb, alpha, icc

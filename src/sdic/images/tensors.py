@@ -1,10 +1,10 @@
-"""Between pixels and tensors, and the two ways of making images smaller or larger."""
+"""Between pixels and tensors, and the ways of making images smaller or larger."""
 
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as functional
 from torch import Tensor
+from torch.nn import functional as nnf
 
 from sdic.errors import InputError
 from sdic.images.photo import Pixels, check_rgb
@@ -32,25 +32,27 @@ def to_uint8(images: Tensor) -> Pixels:
     return pixels
 
 
-def resize_area(images: Tensor, size: int) -> Tensor:
+def resize_area(images: Tensor, size: int | tuple[int, int]) -> Tensor:
     """Images [N,C,H,W] averaged over the area of each pixel of [N,C,size,size].
 
-    Raises:
-        InputError: size does not divide the sides, so that areas would overlap.
+    Where a side is no multiple of the new one, neighbouring areas share a row or column.
+
+    Args:
+        images: what is made smaller.
+        size: the new side, or (height, width).
     """
-    height, width = images.shape[-2:]
-    if size < 1 or height % size or width % size:
-        raise InputError(
-            f"Cannot average {width}x{height} pixels to {size}x{size}: expected a size that "
-            "divides both sides. Use resize_antialiased."
-        )
-    return functional.avg_pool2d(images, (height // size, width // size))
+    return nnf.adaptive_avg_pool2d(images, size)
 
 
 def resize_antialiased(images: Tensor, size: int) -> Tensor:
     """Images [N,C,H,W] to [N,C,size,size], bilinear, low-pass filtered when they shrink."""
     if images.shape[-2:] == (size, size):
         return images
-    return functional.interpolate(
+    return nnf.interpolate(
         images, size=(size, size), mode="bilinear", antialias=True, align_corners=False
     )
+
+
+def resize_bilinear(images: Tensor, size: int | tuple[int, int]) -> Tensor:
+    """Images or maps [N,C,H,W] to a side, or (height, width), bilinear without a filter."""
+    return nnf.interpolate(images, size=size, mode="bilinear", align_corners=False)

@@ -8,10 +8,17 @@ from typing import Any
 
 from PIL import Image, PngImagePlugin
 
-from sdic.errors import InputError
+from sdic.errors import InputError, printable
 from sdic.files import write_whole
 from sdic.images.files import FORMAT_OF_SUFFIX
-from sdic.images.metadata import EDITED, GENERATED, xmp_packet
+from sdic.images.metadata import (
+    EDITED,
+    GENERATED,
+    MAX_JPEG_EXIF,
+    Strip,
+    stripped_exif,
+    xmp_packet,
+)
 from sdic.images.photo import Photo, Pixels, check_rgb
 
 DEFAULT_QUALITY = 95
@@ -29,11 +36,13 @@ def write(
     edited: bool = True,
     generated: bool = False,
     like: Photo | None = None,
+    strip: Strip = "none",
 ) -> Path:
     """Write a picture in the format of the file's suffix; missing folders are made.
 
     The file appears whole or not at all: it is written beside its place and then moved there.
-    EXIF, XMP, ICC profile and resolution come from `like`, or from `picture` if that is a Photo.
+    EXIF, XMP, ICC profile and resolution come from `like`, or from `picture` if that is a Photo;
+    thumbnails and other previews of the photo never do.
     JPEG has no transparency: there the picture is laid on white.
 
     Args:
@@ -44,6 +53,8 @@ def write(
         edited: a generative model has changed the photo; the metadata say so.
         generated: no photo is behind the picture at all; the metadata say so.
         like: the photo whose metadata the file gets.
+        strip: what of them is left out: "none"; "location", where the photo was taken; "all" that
+            describes it, so that only colour profile, resolution and the mark of an edit stay.
 
     Returns:
         The path.
@@ -58,33 +69,39 @@ def write(
     format_name = FORMAT_OF_SUFFIX.get(path.suffix.lower())
     if format_name is None:
         known = ", ".join(FORMAT_OF_SUFFIX)
-        raise InputError(f"Cannot write {path}: the name has to end in one of {known}.")
+        raise InputError(f"Cannot write {printable(path)}: the name has to end in one of {known}.")
     if not 1 <= quality <= 100:
         raise InputError(f"The quality is {quality}; expected 1 to 100.")
     limit = _MAX_SIDE.get(format_name)
     if limit is not None and max(photo.size) > limit:
         raise InputError(
-            f"Cannot write {path}: a side of {max(photo.size):,} pixels is more than "
+            f"Cannot write {printable(path)}: a side of {max(photo.size):,} pixels is more than "
             f"{format_name} can hold ({limit:,}); write PNG or TIFF."
         )
     source_type = GENERATED if generated else EDITED if edited else None
-    data = _encode(photo, format_name, quality, source_type, like or photo)
+    data = _encode(photo, format_name, quality, source_type, like or photo, strip)
     write_whole(path, data)
     return path
 
 
 def _encode(
-    photo: Photo, format_name: str, quality: int, source_type: str | None, like: Photo
+    photo: Photo,
+    format_name: str,
+    quality: int,
+    source_type: str | None,
+    like: Photo,
+    strip: Strip,
 ) -> bytes:
     image = _image(photo, format_name)
     options: dict[str, Any] = {}
     if like.icc:
         options["icc_profile"] = like.icc
-    if like.exif:
-        options["exif"] = like.exif
+    exif = stripped_exif(like.exif, strip, MAX_JPEG_EXIF if format_name == "JPEG" else None)
+    if exif:
+        options["exif"] = exif
     if like.dpi and format_name in ("JPEG", "PNG", "TIFF"):
         options["dpi"] = like.dpi
-    xmp = xmp_packet(like.xmp, source_type)
+    xmp = xmp_packet(like.xmp, source_type, strip)
     buffer = io.BytesIO()
     if format_name == "JPEG":
         chroma = "4:4:4" if quality >= _FULL_CHROMA else "4:2:0"

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sdic.encoders.efficientnet import EfficientNetLite0
 from sdic.errors import InputError
+from sdic.images import resize_antialiased
 
 INPUT_SIZE = 224
 
@@ -41,9 +41,7 @@ class FeatureNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images [N,3,H,W] in [-1,1] to features [N,1280]."""
-        size = (INPUT_SIZE, INPUT_SIZE)
-        resized = F.interpolate(images, size, mode="bilinear", align_corners=False, antialias=True)
-        features: Tensor = self.network(resized)
+        features: Tensor = self.network(resize_antialiased(images, INPUT_SIZE))
         return features
 
 

@@ -6,12 +6,13 @@ All take two batches [N,3,H,W] in [-1,1], so the data range is 2, and give one v
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional as nnf
 
 from sdic.errors import InputError
 
 DATA_RANGE = 2.0
+MAX_PSNR = 100.0  # dB; that of an equal pair, so that means and curves stay finite
 WINDOW = 11
 SIGMA = 1.5
 LUMINANCE_CONSTANT = (0.01 * DATA_RANGE) ** 2
@@ -43,9 +44,10 @@ def mse(images: Tensor, others: Tensor) -> Tensor:
 def psnr(images: Tensor, others: Tensor) -> Tensor:
     """Peak signal-to-noise ratio [N] in dB of pairs [N,3,H,W] in [-1,1]. Higher is better.
 
-    10 log10(4 / MSE), for the range is 2; infinite where a pair is equal.
+    10 log10(4 / MSE), for the range is 2; at most 100, which an equal pair has.
     """
-    return 10 * torch.log10(DATA_RANGE**2 / mse(images, others))
+    least = DATA_RANGE**2 * 10 ** (-MAX_PSNR / 10)
+    return 10 * torch.log10(DATA_RANGE**2 / mse(images, others).clamp_min(least))
 
 
 def ssim(images: Tensor, others: Tensor) -> Tensor:
@@ -76,12 +78,12 @@ def ms_ssim(images: Tensor, others: Tensor) -> Tensor:
     result = torch.ones_like(images[:, 0, 0, 0])
     for scale, weight in enumerate(SCALE_WEIGHTS):
         if scale > 0:
-            images, others = F.avg_pool2d(images, 2), F.avg_pool2d(others, 2)
+            images, others = nnf.avg_pool2d(images, 2), nnf.avg_pool2d(others, 2)
         if scale < len(SCALE_WEIGHTS) - 1:
             factor = _similarity(images, others)[1].mean((1, 2, 3))
         else:
             border = (WINDOW // 2,) * 4
-            padded = (F.pad(batch, border, mode="reflect") for batch in (images, others))
+            padded = (nnf.pad(batch, border, mode="reflect") for batch in (images, others))
             luminance, contrast = _similarity(*padded)
             factor = (luminance * contrast).mean((1, 2, 3))
         result = result * factor.relu() ** weight
@@ -119,5 +121,5 @@ def _blur(x: Tensor) -> Tensor:
     window = window / window.sum()
     channels = x.shape[1]
     vertical = window[None, None, :, None].expand(channels, 1, -1, -1)
-    rows = F.conv2d(x, vertical, groups=channels)
-    return F.conv2d(rows, vertical.transpose(2, 3), groups=channels)
+    rows = nnf.conv2d(x, vertical, groups=channels)
+    return nnf.conv2d(rows, vertical.transpose(2, 3), groups=channels)

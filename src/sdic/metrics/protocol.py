@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from sdic.errors import InputError
+from sdic.images import resize_area
 from sdic.metrics.registry import Metric
 
 
@@ -47,10 +47,7 @@ class Protocol:
                 f"Square images of at least {self.size} pixels were expected, not"
                 f" {tuple(images.shape)}: align the photos at a larger size."
             )
-        clamped = images.clamp(*self.value_range)
-        if images.shape[-1] == self.size:
-            return clamped
-        return F.interpolate(clamped, (self.size, self.size), mode="area")
+        return resize_area(images.clamp(*self.value_range), self.size)
 
     def __str__(self) -> str:
         low, high = self.value_range
