@@ -40,9 +40,6 @@ class Painter(Generator):
     name, num_styles, resolution, feature_shape = "painter", 2, 512, (3, 4, 4)
     space, row_layers = "painter", (0, 1)
 
-    def styles(self, w_plus):
-        return w_plus.flatten(1)
-
     def __init__(self):
         super().__init__()
         self.register_buffer("mean_latent", torch.zeros(512))

@@ -103,13 +103,12 @@ def method_digest(inverter: Inverter) -> str:
     Settings are `inverter.settings`, a frozen dataclass, in methods that have any.
     """
     digest = hashlib.sha256()
-    digest.update(repr((inverter.name, getattr(inverter, "settings", None))).encode())
+    digest.update(repr((inverter.name, inverter.settings)).encode())
     generator = original(inverter.generator)
     _update(digest, "generator", generator)
     digest.update(repr(tuple(generator.feature_shape)).encode())
     for name, network in sorted(inverter.networks.items()):
         _update(digest, name, network)
-    digest.update(repr(inverter.settings).encode())
     return digest.hexdigest()[:16]
 
 

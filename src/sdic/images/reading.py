@@ -55,7 +55,7 @@ def read(
     path = Path(path)
     name = printable(path)
     try:
-        check_readable(path)
+        check_readable(path, "picture")
         with path.open("rb") as file:
             image, format_name = _open(file, name, max_pixels)
             rgb, alpha, icc = _decode(image, name, profile)
