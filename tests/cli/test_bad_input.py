@@ -206,7 +206,7 @@ def test_a_pipe_is_not_waited_for(command, sdic, monkeypatch, tmp_path, deadline
 
 def wrapped(make_editor):
     """`make_editor` with the fake one, unless there is a checkpoint to be read."""
-    return lambda engine: make_editor(engine) if engine.checkpoint else fake_editor()
+    return lambda engine, name: make_editor(engine, name) if engine.checkpoint else fake_editor()
 
 
 def test_a_home_folder_that_is_not_there(sdic, monkeypatch):

@@ -259,30 +259,21 @@ def contents(folder):
     return {path: path.read_bytes() for path in sorted(Path(folder).rglob("*")) if path.is_file()}
 
 
-PENDING = pytest.mark.xfail(strict=True, reason="edit, invert, animate, demo are to use Outputs")
-
-
 @pytest.mark.parametrize(
     "commands",
     [
-        pytest.param(
-            ["invert me.png --out inv", "edit inv/me.sdic.safetensors -e smile=2 --crop --out ."],
-            marks=PENDING,
-        ),
-        pytest.param(["edit we.jpg we_1.png -e smile=2 --face all --crop --out ."], marks=PENDING),
-        pytest.param(
-            ["edit we.jpg we_1.png -e smile=2 --face all --crop --out . --overwrite"],
-            marks=PENDING,
-        ),
+        ["invert me.png --out inv", "edit inv/me.sdic.safetensors -e smile=2 --crop --out ."],
+        ["edit we.jpg we_1.png -e smile=2 --face all --crop --out ."],
+        ["edit we.jpg we_1.png -e smile=2 --face all --crop --out . --overwrite"],
         ["edit me.png -e smile=2 --out ."],
-        pytest.param(["edit me.png -e smile=2 --out . --overwrite"], marks=PENDING),
-        pytest.param(["edit me.jpg -e smile=2 --out ."], marks=PENDING),
-        pytest.param(["invert me.jpg --out ."], marks=PENDING),
+        ["edit me.png -e smile=2 --out . --overwrite"],
+        ["edit me.jpg -e smile=2 --out ."],
+        ["invert me.jpg --out ."],
         ["invert me.png --out ."],
-        pytest.param(["invert we.jpg we_1.png --face all --out . --overwrite"], marks=PENDING),
-        pytest.param(["animate me.jpg -e smile=0:1 --out there.gif"], marks=PENDING),
-        pytest.param(["demo --photo me.jpg --out me.png"], marks=PENDING),
-        pytest.param(["demo --photo me.png --out me.png --overwrite"], marks=PENDING),
+        ["invert we.jpg we_1.png --face all --out . --overwrite"],
+        ["animate me.jpg -e smile=0:1 --out there.gif"],
+        ["demo --photo me.jpg --out me.png"],
+        ["demo --photo me.png --out me.png --overwrite"],
         ["align me.jpg --out ."],
         ["align we.jpg we_1.png --face all --out . --overwrite"],
     ],
@@ -303,14 +294,10 @@ def test_no_command_replaces_what_is_there(commands, sdic, tmp_path):
 @pytest.mark.parametrize(
     ("command", "there"),
     [
-        pytest.param("edit me.jpg -e smile=2 --out out", "me.png", marks=PENDING),
-        pytest.param(
-            "edit me.jpg -e smile=2 --crop --face all --out out", "me_0.png", marks=PENDING
-        ),
-        pytest.param("invert me.jpg --out out", "me.sdic.safetensors", marks=PENDING),
-        pytest.param(
-            "animate me.jpg -e smile=0:1 --frames 2 --out out/a.gif", "a.gif", marks=PENDING
-        ),
+        ("edit me.jpg -e smile=2 --out out", "me.png"),
+        ("edit me.jpg -e smile=2 --crop --face all --out out", "me_0.png"),
+        ("invert me.jpg --out out", "me.sdic.safetensors"),
+        ("animate me.jpg -e smile=0:1 --frames 2 --out out/a.gif", "a.gif"),
         ("align me.jpg --out out", "me.json"),
         ("align me.jpg --face all --out out", "me_0.png"),
     ],
@@ -335,12 +322,8 @@ def test_commands_replace_files_if_they_are_asked(command, there, sdic):
 @pytest.mark.parametrize(
     ("command", "count"),
     [
-        pytest.param(
-            "edit a.png a_0.png -e smile=2 --face all --crop --out out --json", 3, marks=PENDING
-        ),
-        pytest.param(
-            "edit a_0.png a.png -e smile=2 --face all --crop --out out --json", 3, marks=PENDING
-        ),
+        ("edit a.png a_0.png -e smile=2 --face all --crop --out out --json", 3),
+        ("edit a_0.png a.png -e smile=2 --face all --crop --out out --json", 3),
         ("edit a.png a_0.png -e smile=2 --face all --out out --json", 2),
         ("edit me.jpg me.png -e smile=2 --crop --out out --json", 2),
         ("invert a.png a_0.png --face all --out out --json", 3),
@@ -366,7 +349,7 @@ def test_every_face_has_its_file_and_what_is_reported_was_written(command, count
     "command",
     [
         "edit {} -e smile=2 --out out",
-        pytest.param("invert {} --out out", marks=PENDING),
+        "invert {} --out out",
         "align {} --out out",
     ],
 )
@@ -379,7 +362,6 @@ def test_commands_write_odd_names(command, stem, sdic):
     assert list(Path("out").iterdir())
 
 
-@PENDING
 def test_a_format_is_not_a_path(sdic, tmp_path):
     before = contents(tmp_path)
     code, output, error = sdic("edit me.jpg -e smile=2 --suffix ../x.png --out out")

@@ -26,7 +26,7 @@ from sdic.cli import main, options
 import sdic.recognition.detection as detection
 
 options_make, editor = options.make_editor, fake_editor()
-options.make_editor = lambda engine: options_make(engine) if engine.checkpoint else editor
+options.make_editor = lambda one, name: options_make(one, name) if one.checkpoint else editor
 detection.load_detector = lambda name: FakeDetector((70, 60, 24))
 results = []
 for arguments in json.loads(sys.argv[1]):
@@ -80,14 +80,14 @@ TABLE = {
         "may not be read",
     ),
     "a direction": (
-        "edit {}/good.png -e {}/secret.safetensors:smile=1 --out {}/out",
+        "edit {}/good.png -e {}/secret.safetensors:smile=1 --out {}/new",
         "secret.safetensors may not be read",
     ),
     "directions": ("directions list --file {}/secret.safetensors", "may not be read"),
     "a vector": ("directions import {}/pose.npy --out {}/new.safetensors", "may not be read"),
-    "a checkpoint": ("invert {}/good.png --checkpoint {}/a.pt --out {}/out", "may not be read"),
+    "a checkpoint": ("invert {}/good.png --checkpoint {}/a.pt --out {}/new", "may not be read"),
     "an export": (
-        "invert {}/good.png --checkpoint {}/a.safetensors --out {}/out",
+        "invert {}/good.png --checkpoint {}/a.safetensors --out {}/new",
         "may not be read",
     ),
     "a file to convert": (

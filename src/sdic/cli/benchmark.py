@@ -45,7 +45,7 @@ def benchmark(
     lpips_linear: Annotated[
         Path | None, typer.Option(help="Your own linear layers of LPIPS v0.1 for AlexNet.")
     ] = None,
-    generator: options.GeneratorName = "mobile",
+    generator: Annotated[str, typer.Option(help="mobile or stylegan2.")] = "mobile",
     checkpoint: Annotated[
         list[str] | None,
         typer.Option(help="FILE, METHOD=FILE, or NAME=FILE of a name of your own."),
@@ -175,9 +175,8 @@ def _creator(
         name, steps = evaluation.parse_method(spec, refine)
         if name in methods.names():
             file = files.get(name, files.get(""))
-            inverter = methods.create(
-                name, generator, checkpoint=file, backend=backend, device=device
-            )
+            own = None if file is not None and not methods.get(name).iterates else generator
+            inverter = methods.create(name, own, checkpoint=file, backend=backend, device=device)
         else:
             inverter = methods.open_checkpoint(files[name], backend=backend, device=device)
         if inverter.generator.name != generator:

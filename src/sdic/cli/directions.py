@@ -419,5 +419,6 @@ def _of_inversion(path: Path, size: int, checkpoint: Path | None) -> tuple[str, 
 
     options.check_regular(path)
     inversion = load_inversion(path)
-    inverter = methods.create(inversion.method, inversion.generator, checkpoint=checkpoint)
-    return inversion.generator, lambda edit: inverter.synthesize(inversion, edit, size)
+    family = inversion.generator.family
+    inverter = methods.create(inversion.method, family, checkpoint=checkpoint)
+    return family, lambda edit: inverter.synthesize(inversion, edit, size)

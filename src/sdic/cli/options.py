@@ -25,12 +25,21 @@ if TYPE_CHECKING:
     from sdic.editor import Editor
     from sdic.generators import Generator
 
-DEFAULT_METHOD = "sdic"  # as `methods.DEFAULT`, which is slow to import
+DEFAULT_GENERATOR = "mobile"  # as of `generators.create`, which is slow to import
 
 MethodName = Annotated[
-    str, typer.Option("--method", "-m", help="Inversion method; `sdic info` lists them.")
+    str | None,
+    typer.Option(
+        "--method",
+        "-m",
+        help="Inversion method; `sdic info` lists them. Default: sdic; of an inversion, its own.",
+    ),
 ]
 GeneratorName = Annotated[str, typer.Option("--generator", help="mobile or stylegan2.")]
+GeneratorOfFile = Annotated[
+    str | None,
+    typer.Option("--generator", help="mobile or stylegan2; default: the checkpoint's, or mobile."),
+]
 Checkpoint = Annotated[
     Path | None,
     typer.Option(
@@ -55,6 +64,10 @@ Sources = Annotated[
         readable=False, help=f"Photos, folders of photos, or inversions (*{INVERSION_SUFFIX})."
     ),
 ]
+OneSource = Annotated[
+    Path,
+    typer.Argument(readable=False, help=f"A photo, or an inversion (*{INVERSION_SUFFIX})."),
+]
 Face = Annotated[str, typer.Option(help="largest, all, or an index: 0 is the largest face.")]
 Aligned = Annotated[bool, typer.Option("--aligned", help="The photos are FFHQ crops already.")]
 Release = Annotated[
@@ -71,8 +84,15 @@ Smile = Annotated[
     typer.Option(min=-1, max=1, help="-1 (serious) to 1 (the most). Short for -e smile=100%."),
 ]
 Yaw = Annotated[float | None, typer.Option(help="Degrees to the side. Short for -e yaw=20deg.")]
+Detail = Annotated[
+    bool, typer.Option(help="Keep the photo's fine structure; paste the change only.")
+]
 OnePhoto = Annotated[
-    Path | None, typer.Option(readable=False, help="The photo of an inversion, if it has moved.")
+    Path | None,
+    typer.Option("--photo", readable=False, help="The photo of an inversion, if renamed."),
+]
+FolderOfPhotos = Annotated[
+    Path, typer.Option("--photos", help="Where photos of inversions are, if not beside them.")
 ]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace files that are there already, never a photo.")
@@ -91,17 +111,17 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON line for ea
 class Engine:
     """The options of verbs that invert photos: what inverts, on what, and how; see `expand`."""
 
-    method: MethodName = DEFAULT_METHOD
+    method: MethodName = None
     refine: Refine = 0
-    generator: GeneratorName = "mobile"
+    generator: GeneratorOfFile = None
     checkpoint: Checkpoint = None
     detector: Detector = "mtcnn"
     device: Device = "auto"
     backend: Backend = "auto"
 
 
-def make_editor(engine: Engine) -> Editor:
-    """The editor that the options describe.
+def make_editor(engine: Engine, method: str) -> Editor:
+    """The editor of a method, as the options describe it.
 
     Raises:
         SdicError: see `editor.load`.
@@ -111,7 +131,7 @@ def make_editor(engine: Engine) -> Editor:
     if engine.checkpoint is not None:
         check_regular(engine.checkpoint)
     return editor.load(
-        engine.method,
+        method,
         engine.generator,
         checkpoint=engine.checkpoint,
         backend=engine.backend,
@@ -305,6 +325,21 @@ def all_edits(
             "--yaw. `sdic directions list` shows the names."
         )
     return texts
+
+
+def parse_amounts(texts: list[str]) -> dict[str, float | str]:
+    """`NAME=AMOUNT` texts as a dictionary for `Editor.make_edit`.
+
+    Raises:
+        InputError: a text has another form, or a direction is named twice.
+    """
+    amounts: dict[str, float | str] = {}
+    for text in texts:
+        name, value = split_edit(text)
+        if name in amounts:
+            raise InputError(f"The direction '{name}' is given twice; give it once.")
+        amounts[name] = float(value) if _is_number(value) else value
+    return amounts
 
 
 def parse_strengths(texts: list[str], generator: str = "mobile") -> dict[str, float]:

@@ -114,7 +114,7 @@ def convert(
     overwrite: options.Overwrite = False,
 ) -> None:
     """Convert an official checkpoint to safetensors, key by key, without running code in it."""
-    from sdic.methods.published import convert_checkpoint
+    from sdic.methods import convert_checkpoint
 
     options.check_regular(checkpoint)
     check_targets([out], [checkpoint], overwrite)

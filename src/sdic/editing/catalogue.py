@@ -11,10 +11,20 @@ from typing import Any
 from safetensors import SafetensorError
 
 from sdic.errors import InputError
-from sdic.files import read_metadata
+from sdic.files import check_readable, read_metadata
 
 FORMAT = "sdic-directions-1"
 DATA = Path(__file__).parent / "data"
+# What reading a table that does not fit raises; arithmetic: an integer that no float holds.
+DAMAGES = (
+    ArithmeticError,
+    AttributeError,
+    InputError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
 
 
 @dataclass(frozen=True)
@@ -45,17 +55,11 @@ def read_descriptions(path: Path) -> dict[str, Description]:
     Raises:
         InputError: the file is missing, may not be read, or is no file of directions.
     """
-    if not path.is_file():
-        raise InputError(f"There is no file {path}; expected a file of directions (.safetensors).")
+    check_readable(path, "file of directions")
     try:
-        with path.open("rb"):  # safetensors says that a file is not there if it may not be read
-            metadata = read_metadata(path)
-    except SafetensorError as error:
+        metadata = read_metadata(path)
+    except (SafetensorError, OSError) as error:
         raise InputError(f"{path} is not a readable safetensors file ({error}).") from error
-    except OSError as error:
-        raise InputError(
-            f"{path} may not be read ({error.strerror or error}); check its permissions."
-        ) from error
     if metadata.get("format") != FORMAT:
         raise InputError(
             f"{path} is not a file of directions; expected the format '{FORMAT}' in its metadata. "
@@ -64,19 +68,21 @@ def read_descriptions(path: Path) -> dict[str, Description]:
     try:
         table = json.loads(metadata["directions"])
         return {name: _describe(name, one, metadata["generator"]) for name, one in table.items()}
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+    except DAMAGES as error:
         raise InputError(
-            f"The table of directions in {path} is damaged ({error}); make the file again."
+            f"The table of directions in {path} is damaged ({str(error)[:100]}); make it again."
         ) from error
 
 
 def _describe(name: str, entry: Mapping[str, Any], generator: str) -> Description:
     low, high = entry["range"]
     rows = entry["rows"]
+    if rows is not None and not all(type(row) is int for row in rows):
+        raise TypeError(f"'{name}' has rows that are no numbers")
     return Description(
         name=name,
         generator=generator,
-        rows=None if rows is None else tuple(int(row) for row in rows),
+        rows=None if rows is None else tuple(rows),
         strength_range=(float(low), float(high)),
         source=str(entry["source"]),
         notes={str(key): str(value) for key, value in entry["notes"].items()},
