@@ -88,7 +88,9 @@ def write_json(path: Path, value: Any, error: type[SdicError] = InputError) -> N
     Raises:
         SdicError: see `whole`.
     """
-    write_whole(path, json.dumps(value, indent=1, ensure_ascii=False).encode(), error)
+    text = json.dumps(value, indent=1, ensure_ascii=False)
+    # The bytes of a file name that is not UTF-8 become JSON's own escapes.
+    write_whole(path, text.encode(errors="backslashreplace"), error)
 
 
 def check_replaceable(path: Path, error: type[SdicError] = InputError) -> None:
