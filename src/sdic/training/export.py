@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sdic.errors import TrainingError
-from sdic.files import save_tensors
+from sdic.files import check_writable, save_tensors
 from sdic.training import checkpoint, packing
 from sdic.training.curve import read_curve
 from sdic.weights.exported import FORMAT
@@ -26,12 +26,16 @@ def export(run: Path, out: Path) -> dict[str, str]:
         The metadata.
 
     Raises:
-        TrainingError: the run has no checkpoint, or a weight is too large for float16.
+        TrainingError: the run has no checkpoint, a weight is too large for float16, or the file
+            cannot be written.
     """
+    check_writable(out, TrainingError)
     found = checkpoint.latest(run)
     if found is None:
         raise TrainingError(f"There is no checkpoint in {run}; give the folder of a training run.")
     step, tensors, extra = checkpoint.load(found)
+    if not isinstance(extra.get("recipe"), dict):
+        raise TrainingError(f"{found} has no recipe in it; restore it, or export another run.")
     tensors = packing.unpack(tensors)
     exported = {}
     for name, value in tensors.items():
