@@ -10,7 +10,7 @@ import torch
 from safetensors import safe_open
 
 from sdic.encoders import IRSE50, E4EEncoder, LatentDiscriminator
-from sdic.errors import InputError, TrainingError
+from sdic.errors import InputError, TrainingError, WeightsError
 from sdic.generators.base import Generator
 from sdic.generators.mobile_fused import fuse, to_bfloat16
 from sdic.training import build
@@ -81,6 +81,48 @@ def check_export(tmp_path: Path, run: Trainer, psnr: str) -> None:
     assert metadata["step"] == "24"
     assert f'"psnr": "{psnr}"' in metadata["metrics"]
     assert '"task": "compensation"' in metadata["recipe"]
+
+
+def exported_run(tmp_path: Path, encoder_weights: str) -> Path:
+    recipe = tiny.recipe(
+        "compensation",
+        data={"photos": [str(tmp_path / "faces" / "train")], "generator_share": 1.0},
+        components={
+            "encoder_weights": encoder_weights,
+            "options": {"generator": {"checkpoint": str(tmp_path / "runs" / "face.pt")}},
+        },
+    )
+    task = compensation(recipe)
+    images = data(recipe, task.generator)
+    out = tmp_path / "runs" / "sdic"
+    Trainer(task, images, recipe, fabric("cpu", "fp32"), out).train(stop_at=1)
+    export(out, tmp_path / "moved" / "weights.safetensors")
+    return tmp_path / "moved" / "weights.safetensors"
+
+
+def test_an_export_holds_no_path_and_finds_its_files_beside_it(tmp_path: Path) -> None:
+    sources = [tmp_path / "runs" / "e.safetensors", tmp_path / "runs" / "face.pt"]
+    sources[0].parent.mkdir()
+    for source in sources:
+        source.write_bytes(source.name.encode())
+    file = exported_run(tmp_path, str(sources[0]))
+    assert str(tmp_path).encode() not in file.read_bytes()
+    assert exported.read(file).recipe["data"]["photos"] == ["train"]
+    components = exported.read(file).recipe["components"]  # nothing lies there yet
+    assert components["encoder_weights"] == "e.safetensors"
+    moved = [source.rename(file.with_name(source.name)) for source in sources]
+    components = exported.read(file).recipe["components"]
+    assert components["encoder_weights"] == str(moved[0])
+    assert components["options"]["generator"]["checkpoint"] == str(moved[1])
+    moved[1].write_bytes(b"another one")
+    with pytest.raises(WeightsError, match=r"face\.pt, but that of this name beside it is another"):
+        exported.read(file)
+
+
+def test_an_export_may_stand_on_weights_of_the_registry(tmp_path: Path) -> None:
+    file = exported_run(tmp_path, "encoder-mobile")
+    file.with_name("encoder-mobile").write_bytes(b"no weights")
+    assert exported.read(file).recipe["components"]["encoder_weights"] == "encoder-mobile"
 
 
 def test_export_without_a_checkpoint_is_refused(tmp_path: Path) -> None:
