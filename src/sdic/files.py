@@ -72,13 +72,14 @@ def check_writable(path: Path, error: type[SdicError] = InputError) -> None:
 
 
 def make_folder(folder: Path, error: type[SdicError] = InputError) -> None:
-    """Make a folder and those above it, where they are missing.
+    """Make a folder and those above it, where they are missing; remove what a kill left in it.
 
     Raises:
         SdicError: `error`, if it cannot be made.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(folder)
     except OSError as problem:
         raise error(_sentence(folder / "file", problem, "")) from problem
 

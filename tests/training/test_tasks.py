@@ -125,9 +125,12 @@ def test_an_export_may_stand_on_weights_of_the_registry(tmp_path: Path) -> None:
     assert exported.read(file).recipe["components"]["encoder_weights"] == "encoder-mobile"
 
 
-def test_export_without_a_checkpoint_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="no checkpoint"):
-        export(tmp_path, tmp_path / "file")
+@pytest.mark.parametrize("run", ["", "nothing", "file", "n" * 5000, "a\0b"])
+def test_export_without_a_checkpoint_is_refused(tmp_path: Path, run: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(TrainingError, match=r"no checkpoint|cannot be read"):
+        export(tmp_path / run, tmp_path / "exported")
+    assert not (tmp_path / "exported").exists()
 
 
 def encoder_task(recipe: Recipe, discriminator: bool = False) -> EncoderTask:

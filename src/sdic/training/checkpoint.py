@@ -195,12 +195,16 @@ def _flush(folder: Path) -> None:
 
 def _checkpoints(folder: Path) -> list[Path]:
     """Folders of checkpoints, oldest first."""
-    found = [
-        (int(match[1]), path)
-        for path in folder.glob("checkpoint-*")
-        if (match := _NAME.fullmatch(path.name))
-    ]
-    return [path for _, path in sorted(found)]
+    try:
+        names = os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except (OSError, ValueError) as error:
+        raise TrainingError(
+            f"The run's folder {folder} cannot be read ({error}); give another one."
+        ) from error
+    found = [(int(match[1]), match[0]) for name in names if (match := _NAME.fullmatch(name))]
+    return [folder / name for _, name in sorted(found)]
 
 
 def _remove(checkpoint: Path) -> None:
