@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from safetensors import safe_open
 
 from sdic.encoders import IRSE50, E4EEncoder, LatentDiscriminator
 from sdic.errors import InputError, TrainingError, WeightsError
+from sdic.files import save_tensors
 from sdic.generators.base import Generator
 from sdic.generators.mobile_fused import fuse, to_bfloat16
 from sdic.training import build
@@ -117,6 +119,14 @@ def test_an_export_holds_no_path_and_finds_its_files_beside_it(tmp_path: Path) -
     moved[1].write_bytes(b"another one")
     with pytest.raises(WeightsError, match=r"face\.pt, but that of this name beside it is another"):
         exported.read(file)
+
+
+@pytest.mark.parametrize("named", ["n" * 5000, "a\0b", "..", "/", 3, None, [], {"a": 1}])
+def test_an_export_may_name_what_is_no_file(tmp_path: Path, named: Any) -> None:
+    recipe = {"components": {"encoder_weights": named, "options": named}}
+    metadata = {"format": exported.FORMAT, "recipe": json.dumps(recipe)}
+    save_tensors(tmp_path / "file", {"a.b": torch.zeros(1)}, metadata)
+    assert exported.read(tmp_path / "file").recipe == recipe
 
 
 def test_an_export_may_stand_on_weights_of_the_registry(tmp_path: Path) -> None:

@@ -103,7 +103,11 @@ def _find(recipe: dict[str, Any], key: str, digest: Any, path: Path) -> None:
     """Give a file that a recipe names its whole path, if it lies beside the export."""
     table, leaf, named = entry(recipe, key)
     file = path.parent / Path(named).name
-    if not named or named in weights.names() or not file.is_file():
+    try:
+        there = file.is_file()
+    except OSError:  # no file can have this name
+        there = False
+    if not named or named in weights.names() or not there:
         return
     if digest is not None and file_sha256(file) != digest:
         raise WeightsError(
