@@ -42,11 +42,8 @@ def whole(path: Path, error: type[SdicError] = InputError, advice: str = "") -> 
     Raises:
         SdicError: `error`, if the place cannot be written to, is a link, or is no plain file.
     """
-    temporary = path.with_name(f".sdic-{secrets.token_hex(6)}.part")
+    temporary = _place(path, error, advice)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        check_replaceable(path, error)
-        _remove_leftovers(path.parent)
         yield temporary
         with temporary.open("rb+") as stream:
             os.fsync(stream.fileno())
@@ -58,14 +55,31 @@ def whole(path: Path, error: type[SdicError] = InputError, advice: str = "") -> 
             temporary.unlink()
 
 
+def check_writable(path: Path, error: type[SdicError] = InputError) -> None:
+    """Raise `error` unless a file can be written at `path`; for before long work. Folders are made.
+
+    Raises:
+        SdicError: as said.
+    """
+    temporary = _place(path, error, "")
+    try:
+        temporary.touch()
+    except OSError as problem:
+        raise error(_sentence(path, problem, "")) from problem
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
 def make_folder(folder: Path, error: type[SdicError] = InputError) -> None:
-    """Make a folder and those above it, where they are missing.
+    """Make a folder and those above it, where they are missing; remove what a kill left in it.
 
     Raises:
         SdicError: `error`, if it cannot be made.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(folder)
     except OSError as problem:
         raise error(_sentence(folder / "file", problem, "")) from problem
 
@@ -184,6 +198,19 @@ def read_metadata(path: Path) -> dict[str, str]:
 
     with safe_open(path, framework="np") as file:
         return file.metadata() or {}
+
+
+def _place(path: Path, error: type[SdicError], advice: str) -> Path:
+    """A place beside `path` for what shall become it."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        check_replaceable(path, error)
+        _remove_leftovers(path.parent)
+    except OSError as problem:
+        raise error(_sentence(path, problem, advice)) from problem
+    except ValueError as problem:  # a zero byte, or half a character
+        raise error(f"Cannot write {str(path)!r}: no file can have this name.") from problem
+    return path.parent / f".sdic-{secrets.token_hex(6)}.part"
 
 
 def _remove_leftovers(folder: Path) -> None:
