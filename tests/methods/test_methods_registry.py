@@ -6,13 +6,11 @@ from torch import nn
 
 from sdic import methods
 from sdic.editing import library
-from sdic.encoders.compact import CompactEncoder
 from sdic.errors import InputError, WeightsError
 from sdic.methods.base import Inverter
 from sdic.methods.e4e import E4E
 from sdic.methods.sdic import SDIC, EditFirstSDIC
 from sdic.methods.sdic.carry_over import Addition
-from sdic.methods.sdic.compact import CompactDICN, CompactDIPN
 from sdic.methods.sdic.compact_transfer import CompactTransfer
 from sdic.runtime.delegating import CompiledGenerator
 from tiny import tiny_generator
@@ -24,37 +22,6 @@ RULES = {
 }
 PTIS = {"pti", "pti-locality", "pti-published"}
 OPTIMISING = {"optimisation-w", "optimisation-w+", "optimisation-f"} | PTIS
-
-
-@pytest.fixture(scope="module")
-def network():
-    return tiny_generator()
-
-
-@pytest.fixture(scope="module")
-def trained(network):
-    """Files of weights as the package ships them, with random numbers in fp16."""
-    torch.manual_seed(0)
-    encoder = CompactEncoder(network.num_styles)
-    parts = {
-        "dipn": CompactDIPN(),
-        "dicn": CompactDICN(network.num_styles, 8),
-        "transfer": CompactTransfer(8),
-    }
-
-    def under(name, module):
-        return {f"{name}.{key}": value.half() for key, value in module.state_dict().items()}
-
-    tensors: dict[str, torch.Tensor] = {}
-    for name, part in parts.items():
-        tensors |= under(name, part)
-    return {"encoder-mobile": under("encoder", encoder), "sdic-mobile": tensors}
-
-
-@pytest.fixture
-def shelf(monkeypatch, trained):
-    monkeypatch.setattr("sdic.weights.load", lambda name: dict(trained[name]))
-    monkeypatch.setattr("sdic.losses.perceptual.create", lambda *_: nn.Identity())
 
 
 def test_names():

@@ -6,8 +6,10 @@ image. SDIC (eq. 5 and 6) changes F between the two, and an edit needs only the 
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -142,6 +144,26 @@ class Generator(nn.Module, ABC):
         rows = [torch.randn(LATENT_DIM, generator=random) for _ in range(num)]
         z = torch.stack(rows) if rows else torch.empty(0, LATENT_DIM)
         return self.truncate(self.mapping(z.to(self.mean_latent)), truncation)
+
+    def with_tensors(self, tensors: Mapping[str, Tensor]) -> Generator:
+        """The same generator with some parameters or buffers replaced, by name; a new object.
+
+        All other tensors are shared. Unlike `torch.func.functional_call` nothing is swapped in
+        place, so other threads may run this one meanwhile.
+
+        Raises:
+            InputError: the generator has no tensor of a name, or one of another shape.
+        """
+        own = dict(self.named_parameters()) | dict(self.named_buffers())
+        wrong = [
+            name for name in tensors if name not in own or tensors[name].shape != own[name].shape
+        ]
+        if wrong:
+            raise InputError(
+                f"The generator '{self.name}' has no tensor '{wrong[0]}' of this shape; load the "
+                "generator that the weights belong to, or invert the photo again."
+            )
+        return copy.deepcopy(self, {id(own[name]): tensors.get(name, own[name]) for name in own})
 
     def freeze(self) -> Generator:
         """Switch off gradients of all parameters and go to eval mode; returns self."""

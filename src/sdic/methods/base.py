@@ -10,7 +10,6 @@ from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor
-from torch.func import functional_call
 
 from sdic import domains
 from sdic.editing.direction import Edit
@@ -229,19 +228,17 @@ class Inverter(ABC):
 
     def to_features(self, latents: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
         """First half of the generator, with some of its weights changed."""
-        half = _FirstHalf(self._runnable(weights))
-        return _call(half, weights, latents)
+        return self._with(weights).to_features(latents)
 
     def from_features(
         self, features: Tensor, latents: Tensor, weights: Mapping[str, Tensor], size: int | None
     ) -> Tensor:
         """Second half of the generator, with some of its weights changed."""
-        half = _SecondHalf(self._runnable(weights))
-        return _call(half, weights, features, latents, size)
+        return self._with(weights).from_features(features, latents, size)
 
-    def _runnable(self, weights: Mapping[str, Tensor]) -> Generator:
+    def _with(self, weights: Mapping[str, Tensor]) -> Generator:
         """The generator as it is, or in PyTorch where weights change: a graph's are fixed."""
-        return original(self.generator) if weights else self.generator
+        return original(self.generator).with_tensors(weights) if weights else self.generator
 
 
 def check_generator(inversion: Inversion, generator: Generator) -> None:
@@ -272,34 +269,3 @@ def check_generator(inversion: Inversion, generator: Generator) -> None:
             f"{wanted}; load the checkpoint that the inversion was made with, or invert the photo "
             "again."
         )
-
-
-def _call(
-    half: torch.nn.Module, weights: Mapping[str, Tensor], *args: Tensor | int | None
-) -> Tensor:
-    if not weights:
-        return half(*args)  # type: ignore[no-any-return]
-    changed = {f"generator.{name}": weight for name, weight in weights.items()}
-    return functional_call(half, changed, args)  # type: ignore[no-any-return]
-
-
-class _FirstHalf(torch.nn.Module):
-    """`to_features` as a module, so that `functional_call` can swap weights."""
-
-    def __init__(self, generator: Generator) -> None:
-        super().__init__()
-        self.generator = generator
-
-    def forward(self, latents: Tensor) -> Tensor:
-        return self.generator.to_features(latents)
-
-
-class _SecondHalf(torch.nn.Module):
-    """`from_features` as a module, so that `functional_call` can swap weights."""
-
-    def __init__(self, generator: Generator) -> None:
-        super().__init__()
-        self.generator = generator
-
-    def forward(self, features: Tensor, latents: Tensor, size: int | None) -> Tensor:
-        return self.generator.from_features(features, latents, size)

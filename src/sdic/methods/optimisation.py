@@ -15,7 +15,6 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.func import functional_call
 
 from sdic.errors import InputError
 from sdic.generators.base import Generator
@@ -255,6 +254,7 @@ def project(
     rows = generator.num_styles if settings.space == "w+" else 1
     latents = generator.mean_latent.expand(len(target.images), rows, -1).clone().requires_grad_()
     maps = dict(noises or {})
+    searched = generator.with_tensors(maps) if maps else generator
     spread = latent_spread(generator, settings.seed) if settings.exploration else 0.0
     random = torch.Generator("cpu").manual_seed(settings.seed)
 
@@ -266,9 +266,7 @@ def project(
             draw = torch.randn(latents.shape[1:], generator=random)
             moved = latents + scale * draw.to(latents)
         moved = moved.expand(-1, generator.num_styles, -1)
-        terms = loss.reconstruction(
-            functional_call(generator, maps, (moved, INVERSION_SIZE)), target
-        )
+        terms = loss.reconstruction(searched(moved, INVERSION_SIZE), target)
         total = loss.weigh(terms)
         if maps:
             total = total + NOISE_WEIGHT * noise_autocorrelation(list(maps.values()))

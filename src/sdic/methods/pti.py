@@ -12,7 +12,6 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.func import functional_call
 
 from sdic.errors import InputError
 from sdic.generators.base import Generator
@@ -195,15 +194,17 @@ class PTI(Inverter):
         noises = {name: value.detach() for name, value in noises.items()}
         total = steps_before + settings.tuning_steps
         step_seed = settings.seed
+        tuning = generator.with_tensors(tuned | noises)
+        local = generator.with_tensors(tuned)
 
         def evaluate(t: float) -> tuple[Tensor, Tensor]:
             nonlocal step_seed
-            images = functional_call(generator, tuned | noises, (pivot, INVERSION_SIZE))
+            images = tuning(pivot, INVERSION_SIZE)
             terms = self.loss.reconstruction(images, target)
             losses = self.loss.weigh(terms)
             if settings.locality:
                 step_seed += 1
-                losses = losses + settings.locality * self._locality(pivot, tuned, step_seed)
+                losses = losses + settings.locality * self._locality(pivot, local, step_seed)
             limit = settings.stop_perceptual
             if limit is None or "perceptual" not in terms:
                 return losses, torch.zeros_like(losses, dtype=torch.bool)
@@ -222,7 +223,7 @@ class PTI(Inverter):
         }
         return self.made(pivot, weights=weights | noises)
 
-    def _locality(self, pivot: Tensor, tuned: dict[str, Tensor], seed: int) -> Tensor:
+    def _locality(self, pivot: Tensor, tuned: Generator, seed: int) -> Tensor:
         """L2 plus perceptual distance [1] between both generators at a code near the pivot."""
         generator = self.generator
         with torch.no_grad():
@@ -231,9 +232,7 @@ class PTI(Inverter):
             away = away / torch.linalg.vector_norm(away, dim=2, keepdim=True)
             code = pivot + self.settings.locality_distance * away
             before = self.loss.target(generator(code, INVERSION_SIZE))
-        terms = self.loss.reconstruction(
-            functional_call(generator, tuned, (code, INVERSION_SIZE)), before
-        )
+        terms = self.loss.reconstruction(tuned(code, INVERSION_SIZE), before)
         return sum(
             (terms[name] for name in ("l2", "perceptual") if name in terms), pivot.new_zeros(1)
         )
