@@ -89,8 +89,8 @@ def tiny() -> SDIC:
 
     from sdic.encoders.compact import CompactEncoder
     from sdic.generators.mobile import MobileStyleGAN
-    from sdic.methods.compact import CompactDICN, CompactDIPN
     from sdic.methods.sdic import SDIC
+    from sdic.methods.sdic.compact import CompactDICN, CompactDIPN
 
     generator = MobileStyleGAN((8,) * 5, 3)
     torch.nn.init.normal_(generator.constant)

@@ -10,7 +10,7 @@ from sdic.editing.direction import Direction
 from sdic.editing.library import save_directions
 from sdic.editor import Editor
 from sdic.images import resize_area
-from sdic.methods.base import Inversion, Inverter, check_images
+from sdic.methods.base import Inverter
 from sdic.recognition.detection import Face
 from tiny import tiny_generator
 
@@ -21,8 +21,7 @@ class FakeInverter(Inverter):
     name = "sdic"
 
     @torch.no_grad()
-    def invert(self, images, progress=None):
-        check_images(images)
+    def _invert(self, images, progress):
         generator = self.generator
         latents = generator.sample(generator.num_styles, seed=1)[None].expand(len(images), -1, -1)
         side = generator.feature_shape[-1]
@@ -30,8 +29,7 @@ class FakeInverter(Inverter):
         features = generator.to_features(latents) + 0.5 * photo
         if progress is not None:
             progress(1, 1, 0.0)
-        reconstruction = generator.from_features(features, latents, 256)
-        return Inversion("sdic", generator.name, latents, latents, features, reconstruction)
+        return self.made(latents, features=features)
 
 
 class FakeDetector:
@@ -57,9 +55,8 @@ class FakeDetector:
 
 def fake_editor(detector=None, **options):
     """An editor with the fake method; without a detector, photos have one face at (70, 60)."""
-    editor = Editor(FakeInverter(tiny_generator()), **options)
-    editor._detector = detector or FakeDetector((70, 60, 24))
-    return editor
+    detector = detector or FakeDetector((70, 60, 24))
+    return Editor(FakeInverter(tiny_generator()), detector=detector, **options)
 
 
 def write_directions(path):

@@ -2,20 +2,15 @@ from __future__ import annotations
 
 import json
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
 import skimage.data
 import skimage.transform
-import typer
 from PIL import Image
-from typer.testing import CliRunner
 
-from sdic import alignment, images
+from sdic import alignment
 from sdic.alignment import CropPlace
-from sdic.cli.align import align, parse_face, unique_names
-from sdic.cli.batch import run_batch
 from sdic.errors import InputError, NoFaceError
 from sdic.images import Pixels
 from sdic.recognition.detection import Face
@@ -289,7 +284,7 @@ def test_wrong_pastes() -> None:
         alignment.paste_back(photo[:100], photo, place)
 
 
-# --- choosing, and the verb ---------------------------------------------------------------------
+# --- choosing -----------------------------------------------------------------------------------
 
 
 class TwoFaces:
@@ -325,60 +320,3 @@ def test_no_face_says_what_was_tried_and_what_to_do() -> None:
         "dlib",
     ):
         assert part in str(caught.value)
-
-
-def command(*arguments: str | Path) -> tuple[int, str, str]:
-    app = typer.Typer()
-    app.command()(align)
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result.exit_code, result.stdout, result.stderr
-
-
-def test_align_goes_on_after_broken_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sdic.cli.align.load_detector", lambda name: TwoFaces())
-    photos, out = tmp_path / "photos", tmp_path / "out"
-    images.write(photos / "a.png", astronaut(), edited=False)
-    (photos / "b.jpg").write_text("not a picture")
-    images.write(photos / "c.png", np.zeros((40, 40, 3), dtype=np.uint8))
-    images.write(photos / "d.png", astronaut(), edited=False)
-    code, stdout, stderr = command(photos, "--out", out, "--face", "all", "--size", 64, "--json")
-    assert code == 1
-    lines = [json.loads(line) for line in stdout.splitlines()]
-    assert [Path(line["file"]).name for line in lines] == ["a.png", "b.jpg", "c.png", "d.png"]
-    assert ["error" in line for line in lines] == [False, True, True, False]
-    assert "2 of 4 files failed" in stderr
-    assert "content is text" in stderr
-    assert "No face was found" in stderr
-    names = sorted(path.name for path in out.iterdir())
-    assert names == [f"{n}_{i}.{e}" for n in "ad" for i in (0, 1) for e in ("json", "png")]
-    place = CropPlace.from_dict(json.loads((out / "a_1.json").read_text()))
-    cut = images.read(out / "a_1.png")
-    np.testing.assert_array_equal(cut.rgb, alignment.crop(astronaut(), place, 64))
-    assert b"DigitalSourceType" not in cut.xmp
-
-
-def test_align_replaces_no_photo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sdic.cli.align.load_detector", lambda name: TwoFaces())
-    path = images.write(tmp_path / "a.png", astronaut())
-    before = path.read_bytes()
-    code, stdout, stderr = command(path, "--out", tmp_path)
-    assert (code, stdout) == (1, "")
-    assert "would replace the photo" in stderr
-    assert path.read_bytes() == before
-
-
-def test_same_names_are_numbered_and_faces_are_parsed() -> None:
-    paths = [Path("x/a.png"), Path("y/a.jpg"), Path("y/b.jpg")]
-    assert list(unique_names(paths).values()) == ["a", "a-2", "b"]
-    assert [parse_face(text) for text in ("largest", "all", "3")] == ["largest", "all", 3]
-    with pytest.raises(InputError, match="expected largest, all, or an index"):
-        parse_face("-1")
-
-
-def test_batch_without_failures_prints_results_only(capsys: pytest.CaptureFixture[str]) -> None:
-    run_batch([Path("a"), Path("b")], lambda path: {"psnr": 31.23456, "out": [f"{path}.png"]})
-    captured = capsys.readouterr()
-    assert captured.out == "a: psnr 31.23, out a.png\nb: psnr 31.23, out b.png\n"
-    assert captured.err == ""

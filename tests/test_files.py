@@ -82,3 +82,28 @@ def test_tensors_come_back_whatever_memory_they_shared(tmp_path):
     read, metadata = files.read_tensors(tmp_path / "file")
     assert metadata == files.read_metadata(tmp_path / "file") == {"format": "test"}
     assert all(torch.equal(read[name], kept[name]) for name in kept)
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda path: None, "There is no file of things at"),
+        (os.mkdir, "is a folder; expected a file of things"),
+        (os.mkfifo, "is no plain file; expected a file of things"),
+        (lambda path: path.symlink_to(path), "There cannot be a file of things"),
+    ],
+)
+def test_nothing_but_a_plain_file_is_read(tmp_path, make, sentence):
+    make(tmp_path / "place")
+    with pytest.raises(WeightsError, match=sentence):
+        files.check_readable(tmp_path / "place", "file of things", WeightsError)
+    with pytest.raises(InputError, match="check the path"):
+        files.check_readable(tmp_path / "a\0b", "file")
+
+
+def test_what_may_not_be_read_is_told(tmp_path, monkeypatch):
+    (tmp_path / "file").write_bytes(b"")
+    files.check_readable(tmp_path / "file", "file")
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(InputError, match="may not be read; change its permissions"):
+        files.check_readable(tmp_path / "file", "file")

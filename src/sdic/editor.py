@@ -7,16 +7,14 @@ editor.edit("portrait.jpg", smile=2).save("smiling.jpg")
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import torch
-from PIL import Image
-from torch import Tensor
 
-from sdic import alignment, images, methods
+from sdic import alignment, images, methods, session
 from sdic.alignment import CropPlace, Which
 from sdic.editing import library, units
 from sdic.editing.direction import Edit
@@ -26,31 +24,35 @@ from sdic.methods.base import INVERSION_SIZE, Inversion, Inverter, Progress
 from sdic.methods.optimisation import Optimisation
 from sdic.recognition.detection import Detector, load_detector
 from sdic.runtime.backends import resolve_device
-
-PLACE, PHOTO = "place", "photo"  # keys of an inversion's metadata
+from sdic.session import FaceSession, PhotoSession
 
 
 class Editor:
-    """An inversion method with all that is needed around it to edit photos.
+    """An inversion method with all that is needed around it to edit photos; safe between threads.
 
     Args:
         inverter: the method, see `methods.create`.
         device: where the method's networks are.
-        detector: key of the face detector; it is loaded at the first photo that needs it.
+        detector: key of the face detector, which is loaded at the first photo that needs it; or a
+            detector.
         refine: optimisation steps on F and w+ after the method's own inversion.
     """
 
     def __init__(
-        self, inverter: Inverter, device: str = "cpu", detector: str = "mtcnn", refine: int = 0
+        self,
+        inverter: Inverter,
+        device: str = "cpu",
+        detector: str | Detector = "mtcnn",
+        refine: int = 0,
     ) -> None:
         if refine < 0:
             raise InputError(f"The number of refinement steps is {refine}; give 0 or more.")
         self.inverter = inverter
         self.device = torch.device(device)
         self.refine = refine
-        self._detector_name = detector
-        self._detector: Detector | None = None
+        self._detector = detector
         self._refiner: Optimisation | None = None
+        self._loading = Lock()
 
     def find(
         self, photo: Photo, which: Which = "largest", aligned: bool = False
@@ -62,9 +64,49 @@ class Editor:
         """
         if aligned:
             return [alignment.aligned_place(photo.rgb)]
-        if self._detector is None:
-            self._detector = load_detector(self._detector_name)
+        with self._loading:
+            if isinstance(self._detector, str):
+                self._detector = load_detector(self._detector)
         return alignment.find_places(photo.rgb, which, self._detector)
+
+    def open(
+        self,
+        photo: Photo | Path | str,
+        face: Which = "largest",
+        *,
+        aligned: bool = False,
+        progress: Progress | None = None,
+        whole: bool = True,
+    ) -> PhotoSession:
+        """Invert the chosen faces of a photo, ready for any number of edits.
+
+        Args:
+            photo: a file, or a photo that was read.
+            face: which faces: "largest", an index with the largest first, or "all".
+            aligned: the photo is an aligned crop already.
+            progress: called after each step of a method that iterates.
+            whole: keep the unedited render at full resolution, which pasting needs; it costs no
+                more than the one at 256x256.
+
+        Raises:
+            InputError: the photo cannot be read.
+            NoFaceError: no face was found, or not the one asked for.
+        """
+        photo = photo if isinstance(photo, Photo) else images.read(photo)
+        size = None if whole else INVERSION_SIZE
+        faces = []
+        for place in self.find(photo, face, aligned):
+            inversion = self.invert_place(photo, place, progress, size)
+            faces.append(FaceSession(self.inverter, inversion, photo, place))
+        return PhotoSession(photo, faces)
+
+    def reopen(self, inversion: Inversion, photo: Photo | None = None) -> PhotoSession:
+        """A session of an inversion that was made before; see `session.reopen`.
+
+        Raises:
+            InputError: see there.
+        """
+        return session.reopen(self.inverter, inversion, photo, self.device)
 
     def invert(
         self,
@@ -77,30 +119,44 @@ class Editor:
         """Invert one face of a photo.
 
         Args:
-            photo: a file, or a photo that was read.
-            face: which face: "largest", or an index with the largest first.
-            aligned: the photo is an aligned crop already.
-            progress: called after each step of a method that iterates.
+            photo: see `open`.
+            face: which face: "largest", or an index with the largest first; `open` takes "all".
+            aligned: see `open`.
+            progress: see `open`.
 
         Raises:
-            InputError: the photo cannot be read.
+            InputError: the photo cannot be read, or all faces were asked for.
             NoFaceError: no face was found, or not the one asked for.
         """
-        photo = _read(photo)
-        return self.invert_place(photo, self.find(photo, face, aligned)[0], progress)
+        if face == "all":
+            raise InputError(
+                "An inversion is of one face; `open` inverts all of a photo, or give an index."
+            )
+        opened = self.open(photo, face, aligned=aligned, progress=progress, whole=False)
+        return opened[0].inversion
 
     def invert_place(
-        self, photo: Photo, place: CropPlace, progress: Progress | None = None
+        self,
+        photo: Photo,
+        place: CropPlace,
+        progress: Progress | None = None,
+        size: int | None = INVERSION_SIZE,
     ) -> Inversion:
-        """Invert the face at a known place of a photo."""
+        """Invert the face at a known place of a photo.
+
+        Args:
+            photo: that was read.
+            place: of the face.
+            progress: see `open`.
+            size: of the unedited image, see `Inverter.invert`.
+        """
         pixels = alignment.crop(photo.rgb, place, INVERSION_SIZE)
         crop = images.to_tensor(pixels).to(self.device)
-        inversion = self.inverter.invert(crop, progress)
+        first = INVERSION_SIZE if self.refine else size
+        inversion = self.inverter.invert(crop, progress, first)
         if self.refine:
-            inversion = self._refined(inversion, crop, progress)
-        inversion.metadata[PLACE] = json.dumps(place.to_dict())
-        if photo.path is not None:
-            inversion.metadata[PHOTO] = str(photo.path.resolve())
+            inversion = self._refining().refine(inversion, crop, self.refine, progress)
+        session.describe(inversion, photo, place)
         return inversion
 
     def render(
@@ -109,31 +165,19 @@ class Editor:
         """The inverted face, edited if asked for: [S,S,3] uint8; S is the generator's resolution.
 
         Raises:
-            InputError: the inversion was made with another generator.
+            InputError: the inversion was made with another generator, or is of several faces.
         """
-        self._check_generator(inversion)
-        faces = self.inverter.synthesize(_on(inversion, self.device), edit, size)
-        face: Pixels = images.to_uint8(faces)[0]
-        return face
+        return self.reopen(inversion)[0].render(edit, size)
 
     def paste(
         self, inversion: Inversion, photo: Photo, edit: Edit | None = None, *, detail: bool = True
     ) -> Photo:
-        """The photo with its face edited.
+        """The photo with its face edited; see `FaceSession.paste`.
 
-        Args:
-            inversion: of a face of this photo.
-            photo: the photo that was inverted.
-            edit: the edit; without one, what the inversion lost is all that changes.
-            detail: paste the change that the edit makes, so that fine structure which no inversion
-                holds stays; else the generated face itself.
+        Raises:
+            InputError: see there and `session.reopen`.
         """
-        place = place_of(inversion)
-        edited = self.render(inversion, edit)
-        unedited = self.render(inversion) if detail else None
-        return photo.with_rgb(
-            alignment.paste_back(photo.rgb, edited, place, original_crop=unedited)
-        )
+        return self.reopen(inversion, photo)[0].paste(edit, detail=detail)
 
     def edit(
         self,
@@ -143,8 +187,10 @@ class Editor:
         face: Which = "largest",
         aligned: bool = False,
         **more_strengths: float | str,
-    ) -> Image.Image:
+    ) -> Photo:
         """The edited photo: each direction by its name with its strength.
+
+        Its `save` writes the file with metadata, transparency and the mark of edited media.
 
         Args:
             photo: a file, or a photo that was read.
@@ -158,12 +204,8 @@ class Editor:
             InputError: the photo cannot be read, or a direction is not known.
             NoFaceError: no face was found, or not the one asked for.
         """
-        photo = _read(photo)
         edit = self.make_edit({**(strengths or {}), **more_strengths})
-        inversions = [self.invert_place(photo, place) for place in self.find(photo, face, aligned)]
-        for inversion in inversions:
-            photo = self.paste(inversion, photo, edit)
-        return Image.fromarray(photo.rgb)
+        return self.open(photo, face, aligned=aligned).paste(edit)
 
     def make_edit(self, strengths: Mapping[str, float | str]) -> Edit:
         """Names of directions with strengths, as one edit for this editor's generator.
@@ -181,23 +223,16 @@ class Editor:
             steps.append((direction, strength))
         return Edit(tuple(steps))
 
-    def _refined(self, inversion: Inversion, crop: Tensor, progress: Progress | None) -> Inversion:
-        if self._refiner is None:
-            self._refiner = methods.refiner(self.inverter.generator)
-        return self._refiner.refine(inversion, crop, self.refine, progress)
-
-    def _check_generator(self, inversion: Inversion) -> None:
-        here = self.inverter.generator.name
-        if inversion.generator != here:
-            raise InputError(
-                f"The inversion was made with the generator '{inversion.generator}', this editor "
-                f"has '{here}'; load that generator, or invert the photo again."
-            )
+    def _refining(self) -> Optimisation:
+        with self._loading:
+            if self._refiner is None:
+                self._refiner = methods.refiner(self.inverter.generator)
+            return self._refiner
 
 
 def load(
     method: str = methods.DEFAULT,
-    generator: str = "mobile",
+    generator: str | None = None,
     *,
     checkpoint: str | Path | None = None,
     backend: str = "auto",
@@ -209,7 +244,7 @@ def load(
 
     Args:
         method: key of the inversion method, see `list_methods`.
-        generator: key of the generator.
+        generator: key of the generator; None is that of the checkpoint, or "mobile".
         checkpoint: a published or exported file, see `methods.create`.
         backend: how the generator is run: auto, eager, compiled, openvino or
             openvino-bf16.
@@ -226,46 +261,3 @@ def load(
         method, generator, checkpoint=checkpoint, backend=backend, device=device
     )
     return Editor(inverter, device, detector, refine)
-
-
-def place_of(inversion: Inversion) -> CropPlace:
-    """Where in its photo an inverted face lies.
-
-    Raises:
-        InputError: the inversion does not say.
-    """
-    text = inversion.metadata.get(PLACE)
-    if text is None:
-        raise InputError(
-            "The inversion does not say where in the photo its face lies; write the crop alone "
-            "(--crop), or invert the photo again."
-        )
-    try:
-        values = json.loads(text)
-    except ValueError:
-        raise InputError(
-            f"The place of the face in the inversion cannot be read ('{text[:80]}'); "
-            "invert the photo again."
-        ) from None
-    return CropPlace.from_dict(values)
-
-
-def _read(photo: Photo | Path | str) -> Photo:
-    return photo if isinstance(photo, Photo) else images.read(photo)
-
-
-def _on(inversion: Inversion, device: torch.device) -> Inversion:
-    """The inversion with its tensors on a device; the same object where they are there already."""
-    if inversion.latents.device == device:
-        return inversion
-    return Inversion(
-        inversion.method,
-        inversion.generator,
-        inversion.latents.to(device),
-        inversion.base_latents.to(device),
-        None if inversion.features is None else inversion.features.to(device),
-        inversion.reconstruction.to(device),
-        {name: weight.to(device) for name, weight in inversion.weights.items()},
-        inversion.metadata,
-        None if inversion.photo is None else inversion.photo.to(device),
-    )

@@ -130,6 +130,32 @@ def check_readable(path: Path, error: type[SdicError] = InputError) -> None:
         raise error(f"{printable(path)} is a pipe or a device; expected a plain file.")
 
 
+def check_readable(path: Path, what: str, error: type[SdicError] = InputError) -> None:
+    """Raise `error` unless `path` is a plain file that may be read; reading a pipe might not end.
+
+    Args:
+        path: the file.
+        what: it was expected to be, e.g. "file of directions".
+        error: what is raised.
+
+    Raises:
+        SdicError: as said.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        raise error(f"There is no {what} at {path}; check the path.") from None
+    except PermissionError:
+        mode = None
+    except (OSError, ValueError) as problem:  # ValueError: a zero byte in the name
+        raise error(f"There cannot be a {what} at {path} ({problem}); check the path.") from None
+    if mode is not None and not stat.S_ISREG(mode):
+        found = "a folder" if stat.S_ISDIR(mode) else "no plain file"
+        raise error(f"{path} is {found}; expected a {what}.")
+    if mode is None or not os.access(path, os.R_OK):
+        raise error(f"The {what} at {path} may not be read; change its permissions.")
+
+
 def save_tensors(
     path: Path,
     tensors: Mapping[str, Tensor],
@@ -164,14 +190,14 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """The metadata of a safetensors file, without its tensors.
+    """The metadata of a safetensors file, without its tensors and without loading PyTorch.
 
     Raises:
         OSError, SafetensorError: there is no such file, or it is none.
     """
     from safetensors import safe_open
 
-    with safe_open(path, framework="pt") as file:
+    with safe_open(path, framework="np") as file:
         return file.metadata() or {}
 
 

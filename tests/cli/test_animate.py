@@ -10,7 +10,6 @@ from PIL import Image, ImageSequence
 
 from fakes import call_main, fake_editor, noise_photo, write_directions
 from sdic import images
-from sdic.cli import options
 from sdic.cli.animate import Way, parse_ways, render_frames, shrink, there_and_back
 from sdic.cli.video import write_animation
 from sdic.editing.direction import Direction
@@ -40,7 +39,7 @@ def smile(folder):
 
 @pytest.fixture
 def sdic(monkeypatch, capsys, editor):
-    monkeypatch.setattr(options, "make_editor", lambda *_: editor)
+    monkeypatch.setattr("sdic.cli.options.make_editor", lambda *_: editor)
     return lambda *arguments: call_main(monkeypatch, capsys, "animate", *arguments)
 
 
@@ -92,16 +91,16 @@ def test_shrink_keeps_the_shape_of_the_picture():
 
 def test_frames_are_the_edits_pasted_and_need_one_unedited_render(editor, smile, monkeypatch):
     photo = Photo(noise_photo())
-    inversion = editor.invert(photo)
+    session = editor.open(photo)[0]
     changes = [editor.make_edit({smile: strength}) for strength in (-2.0, 2.0)]
-    expected = [editor.paste(inversion, photo, change).rgb for change in changes]
-    rendered, render = [], editor.render
-    monkeypatch.setattr(editor, "render", lambda *a: rendered.append(a) or render(*a))
-    found = list(render_frames(editor, inversion, changes, photo))
+    expected = [editor.paste(session.inversion, photo, change).rgb for change in changes]
+    made, synthesize = [], editor.inverter.synthesize
+    monkeypatch.setattr(editor.inverter, "synthesize", lambda *a: made.append(a) or synthesize(*a))
+    found = list(render_frames(session, changes))
     np.testing.assert_array_equal(found, expected)
-    assert len(rendered) == 3
-    crops = list(render_frames(editor, inversion, changes, None))
-    np.testing.assert_array_equal(crops[1], render(inversion, changes[1]))
+    assert len(made) == 2  # the unedited one came with the inversion
+    crops = list(render_frames(session, changes, crop=True))
+    np.testing.assert_array_equal(crops[1], editor.render(session.inversion, changes[1]))
     assert np.abs(crops[0].astype(int) - crops[1]).mean() > 0.1
 
 

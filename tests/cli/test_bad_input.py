@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 import struct
 import zlib
 
@@ -14,8 +15,9 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from fakes import FakeDetector, call_main, noise_photo
+from fakes import FakeDetector, call_main, fake_editor, noise_photo, write_directions
 from sdic import weights
+from sdic.cli import options
 from sdic.weights.cache import Entry
 from sdic.weights.exported import FORMAT
 
@@ -30,7 +32,8 @@ def sdic(monkeypatch, capsys):
 @pytest.fixture
 def align(sdic, monkeypatch, tmp_path):
     """`sdic align` with a detector that finds one face everywhere."""
-    monkeypatch.setattr("sdic.cli.align.load_detector", lambda name: FakeDetector((70, 60, 24)))
+    detector = FakeDetector((70, 60, 24))
+    monkeypatch.setattr("sdic.recognition.detection.load_detector", lambda name: detector)
     return lambda *paths, out=tmp_path / "out": sdic("align", *paths, "--out", out)
 
 
@@ -111,7 +114,7 @@ def test_folder_with_one_broken_file(align, tmp_path):
 
 def test_output_below_a_file(align, tmp_path):
     photo = good_photo(tmp_path / "a.png")
-    one_failure(align(photo, out=photo / "out"), "is not a folder; choose another place")
+    one_error(align(photo, out=photo / "out"), "is not a folder; choose another place")
 
 
 @pytest.mark.parametrize(
@@ -152,6 +155,66 @@ def test_cache_that_is_a_file(sdic, tmp_path, monkeypatch):
     photo = good_photo(tmp_path / "a.png")
     result = sdic("align", photo, "--out", tmp_path / "out")
     one_error(result, "The cache folder", "cannot be used", "set SDIC_CACHE")
+
+
+@pytest.fixture
+def deadline():
+    """A command that waits for ever fails the test."""
+
+    def too_late(*_):
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, too_late)
+    signal.alarm(60)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "align {}/p.png --out {}/out",
+        "edit {}/p.png -e {}/d.safetensors:smile=1 --out {}/out",
+        "edit {}/p.sdic.safetensors -e {}/d.safetensors:smile=1 --out {}/out",
+        "edit {}/a.png -e {}/p.safetensors:smile=1 --out {}/out",
+        "edit {}/a.png -e {}/p.npy=1 --out {}/out",
+        "invert {}/a.png --checkpoint {}/p.pt --out {}/out",
+        "invert {}/a.png --checkpoint {}/p.safetensors --out {}/out",
+        "animate {}/p.png -e {}/d.safetensors:smile=0:1 --out {}/out.gif",
+        "generate --generator stylegan2 --checkpoint {}/p.pt --out {}/out",
+        "directions list --file {}/p.safetensors",
+        "directions import {}/p.npy --out {}/new.safetensors",
+        "directions import {}/p.pt --component 1 --out {}/new.safetensors",
+        "directions sefa --out {}/p.safetensors",
+        "directions preview smile --inversion {}/p.sdic.safetensors --out {}/out.png",
+        "directions preview smile --out {}/p.png",
+        "weights convert {}/p.pt --out {}/new.safetensors",
+        "benchmark {} --lpips-backbone {}/p.pt --lpips-linear {}/p.pt --out {}/out",
+    ],
+)
+def test_a_pipe_is_not_waited_for(command, sdic, monkeypatch, tmp_path, deadline):
+    monkeypatch.setattr(options, "make_editor", wrapped(options.make_editor))
+    good_photo(tmp_path / "a.png")
+    write_directions(tmp_path / "d.safetensors")
+    for suffix in ("png", "npy", "pt", "safetensors", "sdic.safetensors"):
+        os.mkfifo(tmp_path / f"p.{suffix}")
+    result = sdic(*command.replace("{}", str(tmp_path)).split())
+    one_error(result, f"{tmp_path}/p.")
+    assert "defect" not in result[2]
+
+
+def wrapped(make_editor):
+    """`make_editor` with the fake one, unless there is a checkpoint to be read."""
+    return lambda engine, name: make_editor(engine, name) if engine.checkpoint else fake_editor()
+
+
+def test_a_home_folder_that_is_not_there(sdic, monkeypatch):
+    monkeypatch.setenv("SDIC_CACHE", "~nobody-of-this-name/x")
+    for command in (["info"], ["weights", "list"], ["weights", "path", "mtcnn"]):
+        one_error(
+            sdic(*command), "SDIC_CACHE is ~nobody-of-this-name/x", "set it to another folder"
+        )
 
 
 def test_wrong_checkpoint(sdic, tmp_path):

@@ -8,7 +8,7 @@ from PIL import Image
 
 from fakes import FakeDetector, call_main, fake_editor, noise_photo, write_directions
 from sdic import images, methods
-from sdic.cli import demo, options
+from sdic.cli import demo
 from sdic.cli.progress import DescentProgress
 from sdic.editing import library
 from sdic.methods import load_inversion
@@ -35,7 +35,7 @@ def smile(folder):
 
 @pytest.fixture
 def sdic(monkeypatch, capsys, editor):
-    monkeypatch.setattr(options, "make_editor", lambda *_: editor)
+    monkeypatch.setattr("sdic.cli.options.make_editor", lambda *_: editor)
     return lambda *arguments: call_main(monkeypatch, capsys, *arguments)
 
 
@@ -85,7 +85,7 @@ def test_invert_writes_the_inversion_and_a_picture(sdic, folder, tmp_path, edito
 
 def test_invert_all_faces(sdic, tmp_path, monkeypatch):
     editor = fake_editor(FakeDetector((45, 60, 16), (160, 60, 20)))
-    monkeypatch.setattr(options, "make_editor", lambda *_: editor)
+    monkeypatch.setattr("sdic.cli.options.make_editor", lambda *_: editor)
     Image.fromarray(noise_photo(120, 220)).save(tmp_path / "we.png")
     code, _, _ = sdic("invert", tmp_path / "we.png", "--face", "all", "--out", tmp_path / "out")
     assert code == 0
@@ -97,7 +97,8 @@ def test_edit_of_a_photo_and_of_its_inversion_are_the_same(sdic, folder, smile, 
     sdic("invert", folder / "me.png", "--out", tmp_path)
     inversion = tmp_path / "me.sdic.safetensors"
     for source, out in ((folder / "me.png", "a"), (inversion, "b")):
-        code, _, _ = sdic("edit", source, "-e", f"{smile}=2", "--out", tmp_path / out)
+        arguments = ("-e", f"{smile}=2", "--out", tmp_path / out, "--photos", folder)
+        code, _, _ = sdic("edit", source, *arguments)
         assert code == 0
     photo = images.read(folder / "me.png")
     edit = editor.make_edit({smile: 2.0})
@@ -117,7 +118,7 @@ def test_edit_writes_the_crop_alone(sdic, folder, smile, tmp_path, editor):
 
 def test_a_photo_and_an_inversion_of_one_name_make_two_files(sdic, folder, smile, tmp_path):
     sdic("invert", folder / "me.png", "--out", tmp_path)
-    sources = (folder / "me.png", tmp_path / "me.sdic.safetensors")
+    sources = (folder / "me.png", tmp_path / "me.sdic.safetensors", "--photos", folder)
     code, _, _ = sdic("edit", *sources, "-e", f"{smile}=2", "--out", tmp_path / "out")
     assert code == 0
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["me-2.png", "me.png"]
@@ -127,12 +128,13 @@ def test_the_photo_itself_is_never_replaced(sdic, folder, smile, tmp_path):
     before = (folder / "me.png").read_bytes()
     sdic("invert", folder / "me.png", "--out", tmp_path)
     for source in (folder / "me.png", tmp_path / "me.sdic.safetensors"):
-        code, _, error = sdic("edit", source, "-e", f"{smile}=2", "--out", folder)
+        arguments = ("-e", f"{smile}=2", "--out", folder, "--photos", folder, "--overwrite")
+        code, _, error = sdic("edit", source, *arguments)
         assert code == 1
-        assert "would replace the photo" in error
+        assert "would replace the source" in error
     assert (folder / "me.png").read_bytes() == before
-    code, _, error = sdic("invert", folder / "me.png", "--out", folder)
-    assert (code, "would replace the photo" in error) == (1, True)
+    code, _, error = sdic("invert", folder / "me.png", "--out", folder, "--overwrite")
+    assert (code, "would replace the source" in error) == (1, True)
 
 
 @pytest.mark.parametrize("text", ["smile", "smile=", "=2", "smile=much"])
@@ -175,25 +177,96 @@ def test_files_that_fail_in_the_batch(sdic, folder, smile, tmp_path):
     assert code == 1
     assert error.startswith("1 of 2 files failed:")
     assert (tmp_path / "out" / "me.png").is_file()
-    code, output, error = sdic("edit", folder / "me.png", *arguments, "--suffix", "gif", "--json")
-    assert code == 1
-    assert "has to end in one of" in json.loads(output)["error"]
+    result = sdic("edit", folder / "me.png", *arguments, "--suffix", "gif", "--json")
+    refused(result, "Pictures cannot be written as 'gif'")
 
 
-def test_a_photo_that_has_moved(sdic, folder, smile, tmp_path):
-    first, second = tmp_path / "first.png", tmp_path / "second.png"
+def test_the_photo_of_an_inversion_is_looked_for_by_its_name_and_known_by_its_pixels(
+    sdic, smile, tmp_path, monkeypatch
+):
+    first, second, folder = tmp_path / "first.png", tmp_path / "second.png", tmp_path / "in"
     Image.fromarray(noise_photo()).save(first)
-    sdic("invert", first, "--out", tmp_path / "inversions")
-    inversion = tmp_path / "inversions" / "first.sdic.safetensors"
+    sdic("invert", first, "--out", folder)
+    inversion = folder / "first.sdic.safetensors"
+    (folder / "first.png").unlink()
+    assert str(tmp_path) not in str(load_inversion(inversion).metadata)
+
+    def edit(*more):
+        arguments = (inversion, "-e", f"{smile}=2", "--out", tmp_path / "out", "--overwrite", *more)
+        return sdic("edit", *arguments)
+
+    assert edit("--photos", tmp_path)[0] == 0
+    monkeypatch.chdir(tmp_path)
+    assert edit()[0] == 0
     first.rename(second)
-    arguments = (inversion, "-e", f"{smile}=2", "--out", tmp_path / "out")
-    code, _, error = sdic("edit", *arguments)
+    code, _, error = edit()
     assert code == 1
-    assert f"is no longer at {first}; name it with --photo" in error
-    assert sdic("edit", *arguments, "--photo", second)[0] == 0
+    assert f"'first.png', is not in {folder}" in error
+    assert edit("--photo", second)[0] == 0
     assert pixels(tmp_path / "out" / "first.png").shape == (120, 160, 3)
-    assert sdic("edit", *arguments, "--crop")[0] == 0
+    assert edit("--crop")[0] == 0
     assert pixels(tmp_path / "out" / "first.png").shape == (256, 256, 3)
+    Image.fromarray(noise_photo(seed=7)).save(folder / "first.png")
+    code, _, error = edit()
+    assert (code, "is another photo than was inverted" in error) == (1, True)
+
+
+def test_an_inversion_is_edited_by_its_own_method(monkeypatch, capsys, smile, tmp_path):
+    made, generator = [], fake_editor().inverter.generator
+
+    def make(_, name):
+        made.append(name)
+        editor = fake_editor()
+        editor.inverter.generator = generator
+        editor.inverter.name = name
+        return editor
+
+    monkeypatch.setattr("sdic.cli.options.make_editor", make)
+    Image.fromarray(noise_photo()).save(tmp_path / "me.png")
+    inversions = {}
+    for name in ("optimisation-f", "sdic"):
+        arguments = (tmp_path / "me.png", "--method", name, "--out", tmp_path / name)
+        assert call_main(monkeypatch, capsys, "invert", *arguments)[0] == 0
+        inversions[name] = tmp_path / name / "me.sdic.safetensors"
+    made.clear()
+    arguments = ("-e", f"{smile}=1", "--photo", tmp_path / "me.png", "--out", tmp_path / "out")
+    assert call_main(monkeypatch, capsys, "edit", *inversions.values(), *arguments)[0] == 0
+    assert made == ["optimisation-f", "sdic"]
+    eq6 = (*arguments, "--overwrite", "--method", "sdic-eq6")
+    code, _, error = call_main(monkeypatch, capsys, "edit", *inversions.values(), *eq6)
+    assert code == 1
+    assert "1 of 2 files failed" in error
+    assert "was made by the method 'optimisation-f'" in error
+
+
+def test_two_inputs_never_write_one_name(sdic, smile, tmp_path, monkeypatch):
+    editor = fake_editor(FakeDetector((45, 60, 16), (160, 60, 20)))
+    monkeypatch.setattr("sdic.cli.options.make_editor", lambda *_: editor)
+    for seed, name in enumerate(("we.png", "we_1.png")):
+        Image.fromarray(noise_photo(120, 220, seed)).save(tmp_path / name)
+    before = (tmp_path / "we_1.png").read_bytes()
+    arguments = ("-e", f"{smile}=2", "--face", "all", "--crop", "--json", "--out")
+    photos = (tmp_path / "we.png", tmp_path / "we_1.png")
+    code, output, error = sdic("edit", *photos, *arguments, tmp_path)
+    assert code == 1
+    assert "would replace the source" in error
+    code, output, _ = sdic("edit", *photos, *arguments, tmp_path / "out")
+    written = [path for line in output.splitlines() for path in json.loads(line)["edited"]]
+    assert code == 0
+    assert len(set(written)) == 4
+    assert sorted(map(str, (tmp_path / "out").iterdir())) == sorted(written)
+    assert (tmp_path / "we_1.png").read_bytes() == before
+
+
+def test_the_photo_of_an_inversion_outlives_its_edited_crop(sdic, smile, tmp_path):
+    Image.fromarray(noise_photo()).save(tmp_path / "me.png")
+    before = (tmp_path / "me.png").read_bytes()
+    sdic("invert", tmp_path / "me.png", "--out", tmp_path / "inv")
+    inversion = tmp_path / "inv" / "me.sdic.safetensors"
+    arguments = ("-e", f"{smile}=2", "--crop", "--out", tmp_path, "--photos", tmp_path)
+    for more in ((), ("--overwrite",)):
+        assert sdic("edit", inversion, *arguments, *more)[0] == 1
+    assert (tmp_path / "me.png").read_bytes() == before
 
 
 def test_demo(sdic, folder, smile, tmp_path, monkeypatch):
@@ -211,12 +284,10 @@ def test_demo(sdic, folder, smile, tmp_path, monkeypatch):
     assert lower[:, :128].std() > 5
 
 
-def test_options_describe_the_editor(monkeypatch, tmp_path):
-    calls = []
-    monkeypatch.setattr("sdic.editor.load", lambda *args, **named: calls.append((args, named)))
-    options.make_editor("pti", "stylegan2", tmp_path, "cpu", "eager", "dlib", 3)
-    named = {"checkpoint": tmp_path, "backend": "eager", "device": "cpu", "detector": "dlib"}
-    assert calls == [(("pti", "stylegan2"), {**named, "refine": 3})]
+def test_release_is_for_compensation_alone(sdic, folder, smile, tmp_path):
+    arguments = ("-e", f"{smile}=1", "--release", "0.3", "--out", tmp_path)
+    code, _, error = sdic("edit", folder / "me.png", *arguments)
+    assert (code, "--release is for SDIC's compensation" in error) == (1, True)
 
 
 def test_wrong_options_of_the_editor(monkeypatch, capsys, folder, tmp_path):

@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save
+from torch import nn
 
 from sdic.editing import library, scorers
 from sdic.editing.direction import Direction
@@ -9,6 +11,8 @@ from sdic.editing.samples import Condition, SampleSet
 from sdic.errors import InputError
 from sdic.runtime.delegating import CompiledGenerator
 from tiny import tiny_generator
+
+NUMBER = torch.ones(1)
 
 
 def unit(seed):
@@ -131,6 +135,33 @@ def test_more_samples_cost_only_the_new_ones(generator, tmp_path):
     assert torch.equal(more[:2], few)
 
 
+def test_a_scorer_that_was_trained_anew_scores_anew(generator, tmp_path):
+    class Shade(nn.Module):
+        def __init__(self, weight):
+            super().__init__()
+            self.weight = nn.Parameter(torch.tensor(weight))
+
+        def forward(self, images):
+            return self.weight.detach() * images.mean((1, 2, 3))
+
+        margin = forward
+
+    class Tint(Shade):
+        def forward(self, images):
+            return 5 * super().forward(images)
+
+    def score(scorer):
+        return SampleSet(generator, tmp_path).scores("shade", scorer, 2)
+
+    once = score(Shade(1.0))
+    assert torch.allclose(score(Shade(2.0)), 2 * once)
+    assert torch.allclose(score(Shade(3.0).margin), 3 * once)
+    assert torch.allclose(score(Tint(1.0)), 5 * once)
+    assert score(lambda images: images[:, 0, 0, 0] * 0).tolist() == [0, 0]
+    assert torch.equal(score(Shade(1.0)), once)
+    assert len(list(tmp_path.glob("*/scores-shade-*"))) == 5
+
+
 def test_sets_of_other_seeds_and_weights_lie_apart(generator, tmp_path):
     folder = SampleSet(generator, tmp_path).folder
     assert SampleSet(generator, tmp_path, seed=1).folder != folder
@@ -150,9 +181,20 @@ def test_foreign_scores_are_told(generator, tmp_path):
     made = SampleSet(generator, tmp_path)
     with pytest.raises(InputError, match="one number for each"):
         made.scores("pairs", lambda images: images.mean((2, 3)), 2)
-    (made.folder / "scores-bad.safetensors").write_bytes(b"x")
-    with pytest.raises(InputError, match="delete the file"):
-        made.scores("bad", lambda images: images[:, 0, 0, 0], 2)
+
+
+@pytest.mark.parametrize("kept", [b"x", save({"scores": torch.ones(2, 2)}), save({"a": NUMBER})])
+def test_kept_scores_and_images_that_are_damaged_are_told(generator, tmp_path, kept):
+    made = SampleSet(generator, tmp_path)
+    made.scores("warmth", scorers.warmth, 1)
+    (path,) = made.folder.glob("scores-warmth-*.safetensors")
+    path.write_bytes(kept)
+    with pytest.raises(InputError, match=r"scores-warmth-.* cannot be read; delete the file"):
+        made.scores("warmth", scorers.warmth, 2)
+    path.unlink()
+    (made.folder / "0000000.jpg").write_bytes(kept)
+    with pytest.raises(InputError, match=r"0000000\.jpg cannot be read; delete the file"):
+        made.scores("warmth", scorers.warmth, 2)
 
 
 def test_command_fits_and_conditions(generator, tmp_path, monkeypatch):
@@ -160,7 +202,7 @@ def test_command_fits_and_conditions(generator, tmp_path, monkeypatch):
 
     from sdic.cli import directions as cli
 
-    monkeypatch.setattr(cli, "_generator", lambda name, checkpoint, device, backend: generator)
+    monkeypatch.setattr(cli.options, "make_generator", lambda *_: generator)
     out = tmp_path / "fitted.safetensors"
     common = ["--out", out, "--samples", 20, "--fraction", 0.4, "--cache", tmp_path / "cache"]
     some = tmp_path / "some.safetensors"

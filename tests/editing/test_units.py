@@ -1,5 +1,7 @@
 """Strengths given in years, degrees and shares of the useful range."""
 
+import math
+
 import pytest
 import torch
 
@@ -7,9 +9,12 @@ from fakes import fake_editor, noise_photo
 from sdic.cli.options import all_edits, parse_strengths
 from sdic.editing.direction import Direction
 from sdic.editing.library import save_directions
+from sdic.editing.measurement import measure
+from sdic.editing.preview import strip
 from sdic.editing.units import to_strength
 from sdic.errors import InputError
 from sdic.images import Photo
+from tiny import tiny_generator
 
 
 def direction(name="age", strength_range=(-2.0, 3.0), **notes):
@@ -69,11 +74,42 @@ def test_a_range_on_one_side_of_zero_has_no_share_on_the_other():
         to_strength(upwards, "-50%")
 
 
+@pytest.mark.parametrize("amount", ["1e999", "1e999%", 10**400, math.nan, -math.inf])
+def test_amounts_that_are_not_finite_are_no_number(amount):
+    with pytest.raises(InputError, match=r"strength of 'age' is (nan|-?inf); give a number"):
+        to_strength(AGE, amount)
+
+
+def test_ten_times_the_range_is_the_limit_on_both_sides():
+    assert to_strength(AGE, 30) == 30
+    assert to_strength(AGE, -30) == -30
+    assert to_strength(direction(strength_range=(-0.2, 0.0)), 2) == 2
+
+
+def test_strips_and_measurements_have_the_same_limit():
+    latents = torch.zeros(1, 23, 512)
+    with pytest.raises(InputError, match="far outside its useful range"):
+        strip(lambda edit: torch.zeros(1, 3, 8, 8), AGE, [0.0, 1e30])
+    with pytest.raises(InputError, match="far outside its useful range"):
+        measure(tiny_generator(), AGE, latents, [1e30], {"any": lambda images: images[:, 0, 0, 0]})
+
+
 @pytest.fixture(scope="module")
 def file(tmp_path_factory):
     path = tmp_path_factory.mktemp("directions") / "d.safetensors"
     save_directions([AGE, YAW], path)
     return path
+
+
+@pytest.mark.parametrize(
+    "amount",
+    [1e30, -1e30, 30.5, -31, "30.5", "1e308%", "160y", 1e308],
+)
+def test_amounts_far_outside_the_range_are_refused_with_it(file, amount):
+    with pytest.raises(InputError, match=r"'age' is far outside its useful range, -2 to 3; at mo"):
+        to_strength(AGE, amount)
+    with pytest.raises(InputError, match="far outside its useful range"):
+        fake_editor().make_edit({f"{file}:age": amount})
 
 
 def test_command_line_turns_units_into_strengths(file):
@@ -94,7 +130,7 @@ def test_editor_takes_units(file):
     assert [strength for _, strength in edit.steps] == [3.0, 1.0]
     photo = Photo(noise_photo())
     by_unit = editor.edit(photo, {f"{file}:age": "+15y"})
-    assert by_unit.tobytes() == editor.edit(photo, {f"{file}:age": 3.0}).tobytes()
+    assert (by_unit.rgb == editor.edit(photo, {f"{file}:age": 3.0}).rgb).all()
 
 
 def test_age_smile_and_yaw_have_options_of_their_own():

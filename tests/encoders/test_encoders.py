@@ -15,7 +15,8 @@ from sdic.encoders.layers import (
     NearestUpConv,
     ScaledLeakyReLU,
 )
-from sdic.errors import InputError
+from sdic.errors import InputError, WeightsError
+from sdic.weights.checkpoints import load_strict
 
 STAGES = ((16, 1), (18, 2), (20, 1), (22, 1))
 
@@ -66,6 +67,23 @@ def test_unknown_stage_is_refused():
     encoder = small_encoder(18)
     with pytest.raises(InputError, match="stages 0 to 17"):
         encoder.set_stage(18)
+    for stage in (torch.tensor(18), torch.tensor(-1), torch.tensor(1.5), torch.zeros(2).int()):
+        with pytest.raises(InputError, match="stages 0 to 17"):
+            encoder.load_state_dict({**encoder.state_dict(), "stage": stage})
+
+
+def test_the_stage_is_kept_where_rows_are_locked():
+    encoder, other = small_encoder(18), small_encoder(18)
+    published = encoder.state_dict()
+    assert "stage" not in published
+    encoder.set_stage(5)
+    assert encoder.state_dict().keys() - published.keys() == {"stage"}
+    load_strict(other, encoder.state_dict(), "a run stopped early")
+    assert other.stage == 5
+    load_strict(other, published, "a published file")
+    assert other.stage == 17
+    with pytest.raises(WeightsError, match="1 surplus: steps"):
+        load_strict(other, published | {"steps": torch.tensor(3)}, "another file")
 
 
 def test_trunk_sides_and_channels():

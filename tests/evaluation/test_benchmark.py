@@ -25,7 +25,7 @@ from sdic.evaluation.store import key_of, method_digest
 from sdic.generators.base import Generator
 from sdic.losses import LossWeights
 from sdic.methods import pti
-from sdic.methods.base import Inversion, Inverter
+from sdic.methods.base import Inverter
 from sdic.methods.optimisation import PRESETS, Optimisation
 from sdic.metrics import Metric
 from tiny import tiny_generator
@@ -38,6 +38,10 @@ class Painter(Generator):
     """Latents' first value is the brightness of an image of 512x512; F is a 4x4 grey picture."""
 
     name, num_styles, resolution, feature_shape = "painter", 2, 512, (3, 4, 4)
+    space, row_layers = "painter", (0, 1)
+
+    def styles(self, w_plus):
+        return w_plus.flatten(1)
 
     def __init__(self):
         super().__init__()
@@ -66,19 +70,20 @@ class Fake(Inverter):
         self.linear = torch.nn.Linear(1, 1)
         torch.nn.init.constant_(self.linear.weight, gain)
         torch.nn.init.zeros_(self.linear.bias)
-        self.gains = {"age": gain}
+        self.settings = gain
         self.inverted = 0
 
     @property
     def networks(self):
         return {"linear": self.linear}
 
-    def invert(self, images, progress=None):
+    def _invert(self, images, progress):
         self.inverted += 1
         latents = images.new_zeros(len(images), 2, 512)
-        cells = F.adaptive_avg_pool2d(images, 4)
-        made = self.generator.from_features(cells, latents, 256)
-        return Inversion(self.name, "painter", latents, latents, cells, made)
+        return self.made(latents, features=F.adaptive_avg_pool2d(images, 4))
+
+    def strengthened(self, edit, inversion):
+        return Edit(tuple((one, self.settings * strength) for one, strength in edit.steps))
 
 
 def brightness(images):
@@ -415,7 +420,6 @@ def test_a_file_of_the_users_is_a_method_under_its_name(folder, tmp_path, monkey
 
 def test_a_refined_method_comes_closer_and_edits_by_the_methods_own_rule():
     inverter = FakeInverter(tiny_generator())
-    inverter.release = 0.3
     images = 0.5 * torch.tanh(torch.randn(1, 3, 1, 1, generator=torch.manual_seed(4)))
     images = images.expand(1, 3, 256, 256).contiguous()
     settings = replace(PRESETS["optimisation-f"], weights=LossWeights(1.0, 0.0, 0.0, 0.0, 0.0))
@@ -428,7 +432,8 @@ def test_a_refined_method_comes_closer_and_edits_by_the_methods_own_rule():
     torch.testing.assert_close(
         refined.synthesize(after, edit, 256), inverter.synthesize(after, edit, 256)
     )
-    assert (refined.release, refined.networks) == (0.3, inverter.networks)
+    assert refined.settings == {"method": None, "steps": 15}
+    assert refined.networks == inverter.networks
 
 
 def test_command(folder, tmp_path, monkeypatch):

@@ -1,11 +1,16 @@
 """Every generator by every property of the contract."""
 
+import copy
+
 import pytest
 import torch
 from torch.nn import functional as nnf
 
 from sdic import generators
 from sdic.errors import InputError
+from sdic.generators.mobile import Modulation
+from sdic.generators.mobile_fused import fuse, to_bfloat16
+from sdic.generators.stylegan2_layers import EqualLinear
 from tiny_generators import TINY
 
 
@@ -65,6 +70,42 @@ def test_rows_act_on_their_side_of_the_split(network, w_plus):
 def test_features_reach_the_image(network, w_plus):
     features = network.to_features(w_plus)
     assert (network.from_features(features + 0.1, w_plus) - network(w_plus)).abs().max() > 1e-4
+
+
+def test_styles_are_the_scales_of_all_modulated_channels(network, w_plus):
+    made = []
+    hooks = [
+        module.register_forward_hook(lambda *call: made.append(call[2].flatten(1)))
+        for module in network.modules()
+        if isinstance(module, Modulation) or type(module) is EqualLinear
+    ]
+    styles = network.styles(w_plus)
+    assert torch.equal(styles, torch.cat(made, dim=1))
+    made.clear()
+    network(w_plus)
+    assert torch.allclose(torch.cat(made, dim=1).sort()[0], styles.sort()[0], atol=1e-5)
+    for hook in hooks:
+        hook.remove()
+
+
+def test_styles_depend_on_the_rows_that_the_image_depends_on(network, w_plus):
+    acting = []
+    for make in (network.styles, network):
+        latents = w_plus.clone().requires_grad_()
+        make(latents).square().sum().backward()
+        acting.append(latents.grad.abs().amax(dim=(0, 2)) > 0)
+    assert torch.equal(*acting)
+    assert acting[0][0]
+
+
+def test_styles_of_a_fused_generator_are_the_same(w_plus):
+    plain = TINY["mobile"]()
+    latents = plain.broadcast(w_plus[:, 0])
+    styles = plain.styles(latents)
+    fused = fuse(copy.deepcopy(plain))
+    assert torch.allclose(fused.styles(latents), styles, atol=1e-4 * styles.abs().max())
+    half = to_bfloat16(fused).styles(latents).float()
+    assert torch.allclose(half, styles, atol=0.02 * styles.abs().max())
 
 
 def test_samples_in_a_batch_do_not_mix(network, w_plus):

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as nnf
 
 from sdic.encoders.compact import CompactEncoder
-from sdic.methods.compact import CompactDICN, CompactDIPN, Residual
+from sdic.methods.sdic.compact import CompactDICN, CompactDIPN, Residual
 
 STYLES = 5
 

@@ -5,15 +5,15 @@ import torch
 from torch import nn
 
 from sdic import methods
+from sdic.editing import library
 from sdic.encoders.compact import CompactEncoder
 from sdic.errors import InputError, WeightsError
 from sdic.methods.base import Inverter
-from sdic.methods.compact import CompactDICN, CompactDIPN
-from sdic.methods.compact_transfer import CompactTransfer
 from sdic.methods.e4e import E4E
-from sdic.methods.edit_first import EditFirstSDIC
-from sdic.methods.sdic import SDIC
-from sdic.methods.transfer import Addition
+from sdic.methods.sdic import SDIC, EditFirstSDIC
+from sdic.methods.sdic.carry_over import Addition
+from sdic.methods.sdic.compact import CompactDICN, CompactDIPN
+from sdic.methods.sdic.compact_transfer import CompactTransfer
 from sdic.runtime.delegating import CompiledGenerator
 from tiny import tiny_generator
 
@@ -62,7 +62,7 @@ def test_names():
     assert methods.DEFAULT in methods.names()
     for name in methods.names():
         method = methods.get(name)
-        assert (method.name, method.optimises) == (name, name in OPTIMISING)
+        assert (method.name, method.iterates) == (name, name in OPTIMISING)
         assert method.summary
 
 
@@ -71,7 +71,7 @@ def test_every_method_is_built_on_a_generator(name, network, shelf):
     inverter = methods.create(name, network, backend="eager")
     assert isinstance(inverter, Inverter)
     assert inverter.name == name
-    assert inverter.iterates == methods.get(name).optimises
+    assert inverter.iterates == methods.get(name).iterates
     assert inverter.generator is network
     for part in inverter.networks.values():
         assert not part.training
@@ -82,12 +82,14 @@ def test_every_method_is_built_on_a_generator(name, network, shelf):
 def test_methods_that_optimise_get_the_generator_with_gradients(name, network, shelf):
     inverter = methods.create(name, network, backend="compiled")
     assert isinstance(inverter.generator, CompiledGenerator) == (name not in OPTIMISING)
+    if name in OPTIMISING:
+        assert inverter.guide is network
 
 
 def test_trained_weights_reach_their_networks(network, shelf, trained):
     inverter = methods.create("sdic", network, backend="eager")
     assert isinstance(inverter, SDIC)
-    parts = {"dipn": inverter.dipn, "dicn": inverter.dicn, "transfer": inverter.transfer}
+    parts = {"dipn": inverter.dipn, "dicn": inverter.dicn, "transfer": inverter.carry_over.transfer}
     for name, part in parts.items():
         for key, value in part.state_dict().items():
             assert torch.equal(value, trained["sdic-mobile"][f"{name}.{key}"].float())
@@ -97,17 +99,20 @@ def test_how_the_methods_edit(network, shelf):
     for name, (release, kind) in RULES.items():
         inverter = methods.create(name, network, backend="eager")
         assert type(inverter) is kind
-        assert isinstance(inverter.transfer, Addition)
-        assert (inverter.release, inverter.gains) == (release, {})
+        assert isinstance(inverter.carry_over.transfer, Addition)
+        assert (inverter.carry_over.release, inverter.carry_over.gains) == (release, ())
     trained = methods.create("sdic", network, backend="eager")
-    assert isinstance(trained.transfer, CompactTransfer)
-    assert trained.release > 0
-    assert trained.gains["age"] > 1
+    assert isinstance(trained.carry_over.transfer, CompactTransfer)
+    assert trained.carry_over.release > 0
+    ((direction, gain),) = trained.carry_over.gains
+    assert direction == library.get("age")
+    assert gain > 1
 
 
 def test_damaged_trained_weights_are_told(network, shelf, monkeypatch, trained):
     partial = {key: value for key, value in trained["sdic-mobile"].items() if "stem" not in key}
-    monkeypatch.setattr("sdic.weights.load", lambda name: partial)
+    files = {**trained, "sdic-mobile": partial}
+    monkeypatch.setattr("sdic.weights.load", lambda name: dict(files[name]))
     with pytest.raises(WeightsError, match=r"sdic-mobile: dipn .*2 missing: stem\.weight"):
         methods.create("sdic", network, backend="eager")
 
@@ -131,10 +136,14 @@ def test_a_generator_without_trained_networks(shelf):
 
 def test_a_checkpoint_of_another_method_is_refused(monkeypatch, network):
     published = E4E(network, nn.Linear(1, 1))
-    monkeypatch.setattr(methods, "load_published", lambda path: published)
+    monkeypatch.setattr("sdic.methods.official.load_official", lambda *_: published)
     with pytest.raises(InputError, match=r"e4e\.pt is a file of the method 'e4e', not 'sdic'"):
-        methods.create("sdic", "stylegan2", checkpoint="e4e.pt", backend="eager")
-    assert methods.create("e4e", "stylegan2", checkpoint="e4e.pt", backend="eager") is published
+        methods.create("sdic", checkpoint="e4e.pt", backend="eager")
+    read = methods.create("e4e", network.name, checkpoint="e4e.pt", backend="eager")
+    assert read.encoder is published.encoder
+    for other in ("stylegan2", tiny_generator()):  # the file brings its own
+        with pytest.raises(InputError, match=r"e4e\.pt brings its own generator, 'mobile'"):
+            methods.create("e4e", other, checkpoint="e4e.pt", backend="eager")
 
 
 def test_a_checkpoint_that_is_not_there(tmp_path):

@@ -52,7 +52,7 @@ def test_presets_obey_the_contract(generator, images, name):
     total = 12 if settings.space == "f" else 6
     assert [call[:2] for call in calls] == [(i + 1, total) for i in range(total)]
     assert calls[-1][2] < calls[0][2]
-    assert (inversion.method, inversion.generator) == (name, "mobile")
+    assert (inversion.method, inversion.generator) == (name, generator.identity)
     assert inversion.latents.shape == inversion.base_latents.shape == (2, 17, 512)
     one_code = torch.equal(inversion.base_latents, inversion.base_latents[:, :1].expand(-1, 17, -1))
     assert one_code == (settings.space != "w+")
@@ -128,7 +128,13 @@ def encoded(generator, features=None):
     latents = generator.broadcast(generator.sample(2, seed=9)).clone()
     reconstruction = generator(latents, 256)
     return Inversion(
-        "e4e", "mobile", latents, latents, features, reconstruction, metadata={"photo": "a.jpg"}
+        "e4e",
+        generator.identity,
+        latents,
+        latents,
+        features,
+        reconstruction,
+        metadata={"photo": "a.jpg"},
     )
 
 
@@ -176,8 +182,9 @@ def test_refuses_what_does_not_belong_together(generator, images):
     start = encoded(generator)
     with pytest.raises(InputError, match="1 images to refine an inversion of 2"):
         method.refine(start, images[:1], 1)
-    with pytest.raises(InputError, match="belongs to generator 'stylegan2'"):
-        method.refine(replace(start, generator="stylegan2"), images, 1)
+    other = replace(generator.identity, fingerprint="0123")
+    with pytest.raises(InputError, match=r"made with the generator 'mobile' \(0123\), not with"):
+        method.refine(replace(start, generator=other), images, 1)
     with pytest.raises(InputError, match="-1 steps"):
         method.refine(start, images, -1)
     with pytest.raises(InputError, match="expected float images"):

@@ -8,18 +8,17 @@ from sdic.editing.direction import Direction, Edit
 from sdic.errors import InputError
 from sdic.generators.mobile import MobileStyleGAN
 from sdic.methods.base import Inverter
-from sdic.methods.dicn import DICN, AffineLatents, FeatureAffine
-from sdic.methods.dipn import (
+from sdic.methods.e4e import E4E
+from sdic.methods.sdic import SDIC, EditFirstSDIC
+from sdic.methods.sdic.carry_over import CarryOver, released
+from sdic.methods.sdic.dicn import DICN, AffineLatents, FeatureAffine
+from sdic.methods.sdic.dipn import (
     DIPN,
     DIPN_LAYOUTS,
     DiscrepancyHourglass,
     SpatialAttentionFusion,
     VolumeStem,
 )
-from sdic.methods.e4e import E4E
-from sdic.methods.edit_first import EditFirstSDIC
-from sdic.methods.sdic import SDIC
-from sdic.methods.transfer import released
 
 SIDE = 32
 CHANNELS = 16
@@ -219,7 +218,9 @@ def test_gain_applies_an_edit_more_strongly(sdic, images, edit):
     inversion = sdic.invert(images)
     ((direction, strength),) = edit.steps
     stronger = sdic.synthesize(inversion, Edit.of(direction, 1.5 * strength))
-    sdic.gains = {direction.name: 1.5, "another": 7.0}
+    namesake = Direction(direction.name, -direction.vector, "mobile")  # a user's own, say
+    gains = CarryOver(gains=((direction, 1.5), (namesake, 7.0)))
+    sdic = sdic.by_rule("sdic", gains)
     torch.testing.assert_close(sdic.synthesize(inversion, edit), stronger)
     inversion.features = None  # without compensation nothing has to be made up for
     plain = sdic.generator(edit.apply(inversion.latents))
@@ -231,8 +232,7 @@ def test_transfer_and_release_make_the_features_of_the_edit(sdic, images, edit):
     to_features = sdic.generator.to_features
     base = to_features(inversion.base_latents)
     edited = to_features(edit.apply(inversion.base_latents))
-    sdic.transfer = Doubled()
-    sdic.release = 0.7
+    sdic = sdic.by_rule("sdic", CarryOver(Doubled(), release=0.7))
     carried = edited + 2 * (inversion.features - base)
     features = released(carried, base, edited, 0.7)
     expected = sdic.generator.from_features(features, edit.apply(inversion.latents))
@@ -250,15 +250,14 @@ class Doubled(nn.Module):
 
 def test_published_edit_takes_features_of_the_compensated_latents(sdic, images, edit):
     inversion = sdic.invert(images)
-    sdic.edit_enhanced = True
+    sdic = SDIC(sdic.generator, *sdic.networks.values(), edit_enhanced=True)
     to_features = sdic.generator.to_features
     edited = edit.apply(inversion.latents)
     features = inversion.features - to_features(inversion.base_latents) + to_features(edited)
     expected = sdic.generator.from_features(features, edited)
     torch.testing.assert_close(sdic.synthesize(inversion, edit), expected)
     nothing = Edit.of(edit.steps[0][0], 0.0)
-    unedited = sdic.synthesize(inversion)
-    assert not torch.allclose(sdic.synthesize(inversion, nothing), unedited)
+    assert torch.equal(sdic.synthesize(inversion, nothing), sdic.synthesize(inversion))
 
 
 def test_edit_first_compares_the_photo_with_the_edited_image(sdic, images, edit):
@@ -282,13 +281,14 @@ def test_initial_reconstruction_of_the_presets(sdic, images):
     latents = sdic.encoder(images)
     features = sdic.generator.to_features(latents)
     image = sdic.generator(latents).clamp(-1, 1)
-    sdic.preset = SDIC(sdic.generator, *sdic.networks.values(), "published").preset
+    made = SDIC(sdic.generator, *sdic.networks.values(), "published").compensate(images, latents)
     factor = sdic.generator.resolution // 256
     middle = factor // 2
     # Bilinear without antialiasing reads the four pixels around the centre of each cell.
     cells = image.unfold(2, factor, factor).unfold(3, factor, factor)
     expected = cells[..., middle - 1 : middle + 1, middle - 1 : middle + 1].mean((-1, -2))
-    torch.testing.assert_close(sdic.initial_reconstruction(features, latents), expected)
+    torch.testing.assert_close(made.initial, expected)
+    torch.testing.assert_close(made.features, features)
 
 
 def test_networks_of_the_paper_fit_a_generator_of_23_rows():

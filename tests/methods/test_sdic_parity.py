@@ -11,11 +11,11 @@ from torch import Tensor, nn
 import parity
 from sdic.encoders import E4EEncoder
 from sdic.generators.stylegan2 import StyleGAN2
-from sdic.methods import published_keys as official
-from sdic.methods.dicn import DICN
-from sdic.methods.dipn import DIPN
-from sdic.methods.published import convert_checkpoint, load_published
-from sdic.methods.sdic import SDIC
+from sdic.methods import convert_checkpoint, official, open_checkpoint
+from sdic.methods.e4e import OFFICIAL_RULES
+from sdic.methods.sdic import SDIC, official_keys
+from sdic.methods.sdic.dicn import DICN
+from sdic.methods.sdic.dipn import DIPN
 
 DIP_TOLERANCE = 1e-5
 CODE_TOLERANCE = 2e-5
@@ -76,8 +76,8 @@ def sdic():
     generator.load_state_dict(parity.fill(generator.state_dict(), "decoder."))
     with torch.device("meta"):
         dipn, dicn = DIPN("published"), DICN(preset="published")
-    filled("DIP", dipn, official.DIPN_RULES)
-    filled("SAF", dicn, official.DICN_RULES)
+    filled("DIP", dipn, official_keys.DIPN_RULES)
+    filled("SAF", dicn, official_keys.DICN_RULES)
     return SDIC(generator, nn.Identity(), dipn, dicn, "published")
 
 
@@ -114,7 +114,7 @@ def test_encoder(images):
     with torch.device("meta"):
         encoder = E4EEncoder(18)
     unused = tuple(f"styles.{i}." for i in range(18) if i not in HEADS)
-    filled("encoder", encoder, official.ENCODER_RULES, unused)
+    filled("encoder", encoder, OFFICIAL_RULES, unused)
     encoder.mean_latent = parity.latent_avg()
     other = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())  # stands for the heads left out
     for i in set(range(18)) - set(HEADS):
@@ -146,9 +146,9 @@ def test_discrepancy(compensation):
 def test_compensated_latents_and_features(compensation):
     made, _ = compensation
     channels = parity.golden()["channels"].long()
-    close(made.enhanced_latents, "Wp", CODE_TOLERANCE)
-    close(made.enhanced_features[:, channels], "F.ch", MAP_TOLERANCE)
-    close(made.enhanced_features.mean((2, 3)), "F.mean", MAP_TOLERANCE)
+    close(made.new_latents, "Wp", CODE_TOLERANCE)
+    close(made.new_features[:, channels], "F.ch", MAP_TOLERANCE)
+    close(made.new_features.mean((2, 3)), "F.mean", MAP_TOLERANCE)
 
 
 def test_inner_maps(compensation):
@@ -159,7 +159,7 @@ def test_inner_maps(compensation):
 @torch.no_grad()
 def test_final_image(sdic, compensation):
     made, _ = compensation
-    image = sdic.generator.from_features(made.enhanced_features, made.enhanced_latents)
+    image = sdic.generator.from_features(made.new_features, made.new_latents)
     close(image[parity.CROP], "final.crop", IMAGE_TOLERANCE)
     close(nn.functional.avg_pool2d(image, 16), "final.area64", HALF_TOLERANCE)
 
@@ -171,8 +171,8 @@ def test_networks_for_inference_compute_the_same(sdic, compensation, images):
     folded = sdic.dipn(images, made.initial)
     torch.testing.assert_close(folded, made.discrepancy, rtol=0, atol=DIP_TOLERANCE)
     features, latents = sdic.dicn(folded, made.features, made.latents)
-    torch.testing.assert_close(features, made.enhanced_features, rtol=0, atol=MAP_TOLERANCE)
-    torch.testing.assert_close(latents, made.enhanced_latents, rtol=0, atol=CODE_TOLERANCE)
+    torch.testing.assert_close(features, made.new_features, rtol=0, atol=MAP_TOLERANCE)
+    torch.testing.assert_close(latents, made.new_latents, rtol=0, atol=CODE_TOLERANCE)
 
 
 @pytest.mark.slow
@@ -195,7 +195,7 @@ def test_official_checkpoint_from_file_to_image(tmp_path, images):
     assert "DIP.stem_2.0.conv.weight" in conversion.dropped
     assert "id_loss.facenet.body.0.weight" in conversion.dropped
     for name in ("sdic.pt", "sdic.safetensors"):
-        method = load_published(tmp_path / name)
+        method = open_checkpoint(tmp_path / name, backend="eager")
         inversion = method.invert(images)
         close(inversion.base_latents, "codes", CODE_TOLERANCE)
         close(inversion.latents, "Wp", CODE_TOLERANCE)

@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from sdic import files
 from sdic.errors import InputError
+from sdic.generators.base import Identity
 from sdic.methods.base import Inversion
 from sdic.methods.storage import load_inversion, save_inversion
 
@@ -21,14 +22,14 @@ def inversion(compensated=True, num=2):
     latents = torch.randn(num, 5, 512, generator=random)
     return Inversion(
         "sdic",
-        "mobile",
+        Identity("mobile", "faces", "ffhq", "0123"),
         latents,
         latents + 1 if compensated else latents,
         torch.randn(num, 8, 4, 4, generator=random) if compensated else None,
         torch.rand(num, 3, 256, 256, generator=random) * 2 - 1,
         {"blocks.0.conv1.bias": torch.randn(1, 8, 1, 1, generator=random)} if compensated else {},
         {"photo": "Müller, Ägypten.jpg", "crop": "[1, 2]"} if compensated else {},
-        torch.rand(num, 3, 256, 256, generator=random) if compensated else None,
+        {"photo": torch.rand(num, 3, 256, 256, generator=random)} if compensated else {},
     )
 
 
@@ -41,7 +42,7 @@ def test_round_trip_is_exact(tmp_path, compensated):
         before, after = getattr(saved, field.name), getattr(loaded, field.name)
         if isinstance(before, torch.Tensor):
             assert torch.equal(before, after)
-        elif field.name == "weights":
+        elif field.name in ("weights", "extras"):
             assert list(before) == list(after)
             assert all(torch.equal(before[name], after[name]) for name in before)
         else:
@@ -123,8 +124,8 @@ def rewrite(path, header=(), tensors=None):
 def test_newer_version(tmp_path):
     rewrite(tmp_path / NAME)
     load_inversion(tmp_path / NAME)
-    rewrite(tmp_path / NAME, {"version": 2})
-    with pytest.raises(InputError, match=r"has version 2 .* reads up to 1"):
+    rewrite(tmp_path / NAME, {"version": 3})
+    with pytest.raises(InputError, match=r"has version 3 .* reads up to 2"):
         load_inversion(tmp_path / NAME)
 
 
@@ -134,6 +135,7 @@ def test_newer_version(tmp_path):
         {"version": "1"},
         {"method": 3},
         {"generator": None},
+        {"generator": {"family": "mobile"}},
         {"metadata": []},
         {"metadata": {"a": 1}},
     ],
@@ -152,9 +154,27 @@ def test_damaged_header(tmp_path, header):
         {"base_latents": torch.zeros(1, 5, 512)},
         {"features": torch.zeros(1, 8, 4, 4)},
         {"reconstruction": torch.zeros(2, 3, 64, 64)},
+        {"latents": torch.zeros(1, 5, 7), "base_latents": torch.zeros(1, 5, 7)},
+        {"extras.photo": torch.zeros(1, 3, 64, 64)},
     ],
 )
 def test_tensors_that_do_not_fit(tmp_path, tensors):
     rewrite(tmp_path / NAME, tensors=tensors)
     with pytest.raises(InputError, match="lacks tensors of an inversion, or has others"):
         load_inversion(tmp_path / NAME)
+
+
+@pytest.mark.parametrize("name", ["latents", "features", "reconstruction"])
+def test_numbers_that_are_not_finite_are_refused(tmp_path, name):
+    saved = inversion(compensated=False)
+    saved.features = torch.zeros(2, 8, 4, 4)
+    getattr(saved, name)[0, 0, 0] = torch.nan
+    save_inversion(saved, tmp_path / NAME)
+    with pytest.raises(InputError, match=rf"not finite \((base_)?{name}"):
+        load_inversion(tmp_path / NAME)
+
+
+def test_files_of_the_first_version_are_read(tmp_path):
+    rewrite(tmp_path / NAME, {"version": 1, "generator": "mobile"})
+    loaded = load_inversion(tmp_path / NAME)
+    assert loaded.generator == Identity("mobile", "faces", "", "")

@@ -11,12 +11,12 @@ from sdic import methods
 from sdic.editing.direction import Direction, Edit
 from sdic.encoders.compact import CompactEncoder
 from sdic.errors import InputError, WeightsError
-from sdic.methods.compact import CompactDICN, CompactDIPN
-from sdic.methods.compact_transfer import CompactTransfer
 from sdic.methods.e4e import E4E
 from sdic.methods.optimisation import Optimisation
 from sdic.methods.sdic import SDIC
-from sdic.methods.transfer import Addition
+from sdic.methods.sdic.carry_over import Addition
+from sdic.methods.sdic.compact import CompactDICN, CompactDIPN
+from sdic.methods.sdic.compact_transfer import CompactTransfer
 from sdic.training import recipe as recipes
 from sdic.weights import exported
 from tiny import tiny_generator
@@ -86,8 +86,8 @@ def test_compensation_stands_on_its_encoder_and_edits_by_eq_6(tmp_path, parts, p
     path = write(tmp_path / "c.safetensors", parts, "compensation", encoder_weights=named)
     inverter = methods.open_checkpoint(path, backend="eager")
     assert isinstance(inverter, SDIC)
-    assert isinstance(inverter.transfer, Addition)
-    assert (inverter.release, inverter.gains) == (0.0, {})
+    assert isinstance(inverter.carry_over.transfer, Addition)
+    assert (inverter.carry_over.release, inverter.carry_over.gains) == (0.0, ())
     assert not any(p.requires_grad for n in inverter.networks.values() for p in n.parameters())
     images = torch.zeros(1, 3, 256, 256)
     inversion = inverter.invert(images)
@@ -102,9 +102,9 @@ def test_an_encoder_of_the_registry_and_a_trained_transfer(tmp_path, parts, monk
     named = "encoder-mobile"
     path = write(tmp_path / "t.safetensors", parts, "editing", encoder_weights=named)
     inverter = methods.create("sdic", checkpoint=path, backend="eager")
-    assert isinstance(inverter.transfer, CompactTransfer)
-    assert inverter.release > 0
-    assert inverter.gains == {}
+    assert isinstance(inverter.carry_over.transfer, CompactTransfer)
+    assert inverter.carry_over.release > 0
+    assert inverter.carry_over.gains == ()
 
 
 def test_rules_of_editing_run_a_file_of_ones_own(tmp_path, parts):
@@ -112,10 +112,10 @@ def test_rules_of_editing_run_a_file_of_ones_own(tmp_path, parts):
     path = write(tmp_path / "t.safetensors", parts, "editing", encoder_weights="e.safetensors")
     for name, release in (("sdic-eq6", 0.0), ("sdic-release", 0.7), ("sdic-edit-first", 0.0)):
         inverter = methods.create(name, checkpoint=path, backend="eager")
-        assert (inverter.name, inverter.release) == (name, release)
-        assert isinstance(inverter.transfer, Addition)
+        assert (inverter.name, inverter.carry_over.release) == (name, release)
+        assert isinstance(inverter.carry_over.transfer, Addition)
     inversion = inverter.invert(torch.zeros(1, 3, 256, 256))
-    assert (inversion.method, inversion.photo is None) == ("sdic-edit-first", False)
+    assert (inversion.method, list(inversion.extras)) == ("sdic-edit-first", ["photo"])
     refiner = Optimisation(inverter.generator)
     with pytest.raises(InputError, match="'sdic-edit-first' cannot be refined"):
         refiner.refine(inversion, torch.zeros(1, 3, 256, 256), 1)

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from sdic.methods.compact_transfer import CompactTransfer, warp
-from sdic.methods.transfer import Addition, face_weights, relative_change, released
+from sdic.domains import FACES
+from sdic.methods.sdic.carry_over import Addition, relative_change, released
+from sdic.methods.sdic.compact_transfer import CompactTransfer, warp
 
 
 def features(seed: int, channels: int = 8) -> torch.Tensor:
@@ -67,7 +68,7 @@ def test_at_the_change_of_release_a_share_of_1_over_e_is_kept_on_the_face():
 
 
 def test_the_face_of_an_aligned_photo_is_in_its_middle():
-    weights = face_weights(64, 64)
+    weights = FACES.focus.weights(64, 64)
     assert weights[36, 32] > 0.99
     assert weights[0].max() < 0.1
     assert weights[:, 0].max() < 0.1

@@ -106,7 +106,7 @@ def mtcnn() -> detection.Detector:
 
 @pytest.mark.network
 def test_astronaut_is_found_where_she_is(mtcnn: detection.Detector) -> None:
-    (face,) = detection.detect(astronaut(), mtcnn)
+    (face,) = mtcnn(astronaut())
     assert face.score > 0.99
     assert np.linalg.norm(face.points - ASTRONAUT, axis=1).max() < 3.5
     left, top, right, bottom = face.box
@@ -145,7 +145,7 @@ def test_mtcnn_and_dlib_agree_on_the_crop(mtcnn: detection.Detector) -> None:
     pytest.importorskip("dlib")
     photo = astronaut()
     (ours,) = alignment.find_places(photo, "largest", mtcnn)
-    (face,) = detection.detect(photo, "dlib")
+    (face,) = detection.load_detector("dlib")(photo)
     assert face.landmarks is not None
     assert np.linalg.norm(face.points - ASTRONAUT, axis=1).max() < 3.5
     dlib_place = alignment.place_of_face(face, (512, 512))

@@ -14,20 +14,19 @@ from sdic.editing import library
 from sdic.editing.direction import Edit
 from sdic.encoders.layers import SameConv2d, pad_same
 from sdic.errors import InputError, WeightsError
-from sdic.recognition import attributes, face_api, gear, landmarks, probes
+from sdic.recognition import attributes, face_api, landmarks, probes
 from sdic.recognition.base import Network
 from sdic.recognition.dlib_resnet import DlibResNet
 from sdic.recognition.emotion import Emotion
 from sdic.recognition.face_api import FaceApiAgeGender, FaceApiExpression, FaceApiLandmarks
 from sdic.recognition.faceres import FaceRes, expected_age
-from sdic.recognition.gear import Gear
 from sdic.recognition.mobilefacenet import MobileFaceNet
 from sdic.recognition.preprocessing import DLIB_MEAN, Crop, subtract, to_bytes
 from sdic.recognition.tensorflow import TensorReader, max_pool_same
 from sdic.runtime.backends import accelerate
 
 RECOGNISERS = (MobileFaceNet, DlibResNet, FaceRes)
-NETWORKS = (*RECOGNISERS, FaceApiAgeGender, FaceApiExpression, FaceApiLandmarks, Emotion, Gear)
+NETWORKS = (*RECOGNISERS, FaceApiAgeGender, FaceApiExpression, FaceApiLandmarks, Emotion)
 
 
 @pytest.fixture(scope="module")
@@ -271,14 +270,8 @@ def test_face_api_against_its_own_code(images: Tensor, references: dict[str, Ten
 
 
 @pytest.mark.network
-def test_emotion_and_gear_against_tensorflow_js(
-    images: Tensor, references: dict[str, Tensor]
-) -> None:
+def test_emotion_against_tensorflow_js(images: Tensor, references: dict[str, Tensor]) -> None:
     assert torch.allclose(Emotion.pretrained()(images), references["emotion"], atol=1e-4)
-    age, gender = Gear.pretrained()(images)
-    expected = references["gear_age"] @ torch.tensor(gear.AGE_MIDDLES)
-    assert torch.allclose(age, expected, atol=1e-3)
-    assert torch.allclose(gender.sigmoid(), references["gear_male"], atol=1e-4)
 
 
 @pytest.mark.network

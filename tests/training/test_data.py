@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ import torch
 from PIL import Image
 
 from sdic.errors import InputError, TrainingError
-from sdic.training.augmentation import augment, occlude
+from sdic.training.augmentation import augment, degrade, occlude
 from sdic.training.data import Mixture, Photos, derive_seed
 from sdic.training.recipe import Augmentation, DataRecipe
 from sdic.training.task import Batch
@@ -72,7 +74,24 @@ def test_empty_missing_and_unaligned_photos_are_named(tmp_path: Path) -> None:
     (empty / "wide.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
     with pytest.raises(InputError, match=r"wide\.png"):
         Photos.read([empty], 16, tmp_path)
-    assert not list(tmp_path.glob("*.npy"))
+    assert not [*tmp_path.glob("*.npy"), *tmp_path.glob(".sdic-*")]
+
+
+def test_what_is_kept_of_photos_is_private_and_clean(folder: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "photos"
+    cache.mkdir(mode=0o755)
+    left = cache / ".sdic-0123.part"
+    left.write_bytes(b"half a face")
+    os.utime(left, (0, 0))
+    Photos.read([folder], 16, cache)
+    assert stat.S_IMODE(cache.stat().st_mode) == 0o700
+    assert not left.exists()
+    (kept,) = cache.glob("*.npy")
+    kept.write_bytes(kept.read_bytes()[:-1])
+    with pytest.raises(TrainingError, match=r"\.npy are damaged; delete it"):
+        Photos.read([folder], 16, cache)
+    with pytest.raises(TrainingError, match="is not a folder"):
+        Photos.read([folder], 16, kept / "below")
 
 
 def test_a_batch_depends_on_seed_index_and_rank_only(photos: Photos) -> None:
@@ -149,6 +168,36 @@ def test_augmentation_switched_off_is_the_identity() -> None:
     images = torch.rand(3, 3, 24, 24, generator=random()) * 2 - 1
     assert torch.equal(augment(images, PLAIN, random()), images)
     assert torch.equal(occlude(images, PLAIN, random()), images)
+
+
+def test_degraded_images_lose_detail_and_stay_what_they_show() -> None:
+    y, x = torch.meshgrid(torch.linspace(-1, 1, 64), torch.linspace(-1, 1, 64), indexing="ij")
+    images = (0.6 * torch.stack((x, y, x * y))).expand(16, 3, 64, 64)
+    assert torch.equal(degrade(images, PLAIN, random()), images)
+    always = Augmentation(degrade=1.0)
+    degraded = degrade(images, always, random())
+    assert torch.equal(degraded, degrade(images, always, random()))
+    assert degraded.abs().max() <= 1
+    error = (degraded - images).abs().mean(dim=(1, 2, 3))
+    assert (error > 1e-3).all()
+    assert (error < 0.1).all()
+    assert torch.pdist(degraded.flatten(1)).min() > 0  # each in its own way
+    some = degrade(images, Augmentation(degrade=0.5), random())
+    touched = (some != images).any(dim=(1, 2, 3))
+    assert torch.equal(some[~touched], images[~touched])
+    assert 3 <= int(touched.sum()) <= 13
+
+
+def test_generated_images_alone_are_degraded(photos: Photos) -> None:
+    def batch(degraded: float) -> Batch:
+        augmentation = Augmentation(flip=0.0, degrade=degraded)
+        settings = DataRecipe(generator_share=0.5, augmentation=augmentation)
+        return Mixture(settings, 4, 0, 16, photos, tiny.generator()).batch(0, 0, 1)
+
+    plain, degraded = batch(0.0), batch(1.0)
+    changed = (plain.images != degraded.images).any(dim=(1, 2, 3))
+    assert changed.tolist() == plain.known.tolist() == [True, True, False, False]
+    assert torch.equal(plain.latents, degraded.latents)
 
 
 def test_flip_mirrors() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from sdic.editing.direction import Direction
 from sdic.errors import TrainingError
 from sdic.training.data import seeded
 from sdic.training.edited_pairs import LEAST, EditedPairs, EditSampler, random_latents
+from sdic.training.generated import GeneratedFaces
 from sdic.training.recipe import Augmentation, DataRecipe, Edits
 
 from . import tiny
@@ -24,10 +26,10 @@ def direction(rows: tuple[int, ...] | None = None) -> Direction:
     return Direction("third", vector, "mobile", rows, (-2.0, 4.0))
 
 
-def pairs(settings: DataRecipe = PLAIN, photos: Any = None) -> EditedPairs:
+def pairs(settings: DataRecipe = PLAIN, photos: Any = None, faces: Any = None) -> EditedPairs:
     generator = tiny.generator()
     sampler = EditSampler(generator, [direction((1, 2))], Edits())
-    return EditedPairs(settings, 3, 0, tiny.SIZE, generator, sampler, photos)
+    return EditedPairs(settings, 3, 0, tiny.SIZE, generator, sampler, photos, faces)
 
 
 def test_both_images_are_what_the_generator_makes_of_the_codes() -> None:
@@ -42,6 +44,28 @@ def test_both_images_are_what_the_generator_makes_of_the_codes() -> None:
         )
     torch.testing.assert_close(batch.images, before.clamp(-1, 1))
     torch.testing.assert_close(batch.edited, after.clamp(-1, 1))
+
+
+def test_faces_that_were_made_before_are_edited_as_fresh_ones(tmp_path: Path) -> None:
+    generator = tiny.generator()
+    faces = GeneratedFaces.open(generator, tmp_path, 5, 0.7, tiny.SIZE)
+    batch = pairs(faces=faces).batch(2)
+    assert batch.edit is not None
+    for image, latents in zip(batch.images, batch.latents, strict=True):
+        (number,) = (faces.latents == latents).all(dim=1).nonzero()[:, 0].tolist()
+        assert torch.equal(image, faces.at([number])[0][0])
+    with torch.no_grad():
+        edited = generator(generator.broadcast(batch.latents) + batch.edit, tiny.SIZE)
+    torch.testing.assert_close(batch.edited, edited.clamp(-1, 1), atol=1e-4, rtol=1e-4)
+
+
+def test_degraded_faces_are_degraded_alike_after_the_edit() -> None:
+    settings = DataRecipe(generator_share=1.0, augmentation=Augmentation(flip=0.0, degrade=1.0))
+    data = pairs(settings)
+    data.sampler.draw = lambda latents, random: torch.zeros_like(latents)  # type: ignore[method-assign]
+    batch = data.batch(0)
+    torch.testing.assert_close(batch.images, batch.edited, atol=0.1, rtol=0)
+    assert (batch.images - pairs().batch(0).images).abs().mean() > 1e-3
 
 
 def test_a_batch_depends_on_seed_index_and_rank_only() -> None:

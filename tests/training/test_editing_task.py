@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 
 from sdic.editing.direction import Direction
 from sdic.errors import TrainingError
-from sdic.methods.compact_transfer import CompactTransfer
+from sdic.methods.sdic.compact_transfer import CompactTransfer
+from sdic.metrics.pixels import psnr
 from sdic.training import build
 from sdic.training.curve import read_curve
 from sdic.training.data import Mixture
@@ -22,7 +23,6 @@ from sdic.training.loop import Trainer
 from sdic.training.recipe import Recipe, load
 from sdic.training.task import Batch
 from sdic.training.tasks import EditingTask
-from sdic.training.tasks.common import psnr
 from sdic.training.tasks.editing import NOTHING
 
 from . import tiny
@@ -211,9 +211,20 @@ def test_validation_reads_fidelity_before_the_edit_and_the_change_after_it() -> 
         measures = task.validate(images)
         _, pair = task._compensate(images, task.encoder(images))
         result = task._image(pair.new_features, pair.new_latents)
-    torch.testing.assert_close(measures["psnr"], psnr(images, result))
+    torch.testing.assert_close(measures["psnr"], psnr(images, result.clamp(-1, 1)))
     assert measures["kept"].shape == (3,)
     assert torch.equal(task.validate(images)["kept"], measures["kept"])
+
+
+def test_the_edit_of_a_validation_depends_on_its_photo_alone() -> None:
+    task = editing_task(tiny.recipe("editing"))
+    images = tiny.photos(3)[range(3)]
+    with torch.no_grad():
+        latents = task.encoder(images)
+        together = task._validation_edit(images, latents)
+        alone = [task._validation_edit(images[i : i + 1], latents[i : i + 1]) for i in (2, 0, 1)]
+    torch.testing.assert_close(together, torch.cat(alone)[[1, 2, 0]], atol=1e-5, rtol=1e-4)
+    assert torch.pdist(together.flatten(1)).min() > 1e-2
 
 
 def test_batches_without_an_edit_are_refused() -> None:

@@ -6,12 +6,14 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from sdic.errors import TrainingError
 from sdic.training import checkpoint
+from sdic.training.curve import read_curve
 from sdic.training.devices import fabric
 
 from . import toy
@@ -44,7 +46,43 @@ def test_two_processes_equal_one_with_both_batches(tmp_path: Path) -> None:
         assert torch.allclose(saved[0][key], value, rtol=1e-3, atol=1e-5), key
 
 
-@pytest.mark.parametrize("device", ["tpu", "cpu:x", "cuda:99"])
+def test_fewer_validation_photos_than_processes_are_measured_by_some_of_them(
+    tmp_path: Path,
+) -> None:
+    curves = []
+    for processes in (2, 1):
+        out = tmp_path / f"{processes}"
+        options = {"plain": True, "processes": processes, "photos": 1, "steps": 1}
+        options |= {"validation__every": 1}
+        command = [sys.executable, toy.__file__, str(out), json.dumps(options)]
+        subprocess.run(command, check=True, timeout=300)
+        curves.append([float(row["error"]) for row in read_curve(out / "curve.csv")])
+    assert len(curves[0]) == 2
+    assert curves[0][0] == pytest.approx(curves[1][0], rel=1e-4)  # before any step
+
+
+class Coarse(torch.Tensor):
+    """Numbers of a device without float64, as Apple's."""
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.Tensor.cpu:
+            return args[0].as_subclass(torch.Tensor)
+        assert func is not torch.Tensor.double
+        return super().__torch_function__(func, types, args, kwargs or {})
+
+
+def test_a_device_without_float64_validates(tmp_path: Path) -> None:
+    class CoarseTask(toy.ToyTask):
+        def validate(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {"error": super().validate(images)["error"].as_subclass(Coarse)}
+
+    recipe = toy.toy_recipe(validation__every=6)
+    toy.trainer(tmp_path, recipe, task=CoarseTask(), validation=torch.rand(3, 3, 8, 8)).train()
+    assert len(read_curve(tmp_path / "curve.csv")) == 2
+
+
+@pytest.mark.parametrize("device", ["tpu", "cpu:x", "cuda:99", "cuda:²", "cuda:" + 5000 * "9"])
 def test_a_device_that_is_not_there_is_named(device: str) -> None:
     with pytest.raises(TrainingError, match=f"Device '{device}'.*there is: cpu"):
         fabric(device)

@@ -9,8 +9,10 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from sdic.encoders import LatentDiscriminator
+from sdic.encoders import IRSE50, E4EEncoder, LatentDiscriminator
 from sdic.errors import InputError, TrainingError
+from sdic.generators.base import Generator
+from sdic.generators.mobile_fused import fuse, to_bfloat16
 from sdic.training import build
 from sdic.training.curve import read_curve
 from sdic.training.data import Mixture
@@ -19,6 +21,7 @@ from sdic.training.export import export
 from sdic.training.loop import Trainer
 from sdic.training.recipe import Progressive, Recipe
 from sdic.training.tasks import CompensationTask, EncoderTask
+from sdic.weights import exported
 
 from . import tiny
 
@@ -107,6 +110,58 @@ def test_known_latents_are_regressed_and_unknown_ones_are_not() -> None:
     assert task.step("encoder", batch, 0)["latents"] == 0
 
 
+class Perfect(torch.nn.Module):
+    """Knows the codes [K,512] of the images that it sees, up to a step."""
+
+    def __init__(self, generator: Generator, latents: torch.Tensor) -> None:
+        super().__init__()
+        self.generator, self.latents = generator, latents
+        self.step = torch.nn.Parameter(torch.zeros(512))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.generator.broadcast(self.latents) + self.step
+
+
+@pytest.mark.parametrize("name", ["styles", "features"])
+@pytest.mark.parametrize("fused", [False, True])
+def test_codes_are_judged_by_what_the_generator_makes_of_them(name: str, fused: bool) -> None:
+    recipe = tiny.recipe("encoder", losses={"l2": 0.0, name: 2.0})
+    generator = tiny.generator()
+    batch = data(recipe, generator).batch(0, 0, 1)
+    if fused:
+        to_bfloat16(fuse(generator))
+    encoder = Perfect(generator, batch.latents)
+    task = EncoderTask(generator, encoder, recipe.losses, tiny.joint(recipe), tiny.SIZE)
+    losses = task.step("encoder", batch, 0)
+    assert losses[name] == 0
+    with torch.no_grad():
+        encoder.step += 0.1
+    losses = task.step("encoder", batch, 0)
+    torch.testing.assert_close(losses["total"], 2 * losses[name])
+    losses["total"].backward()
+    assert encoder.step.grad is not None
+    assert encoder.step.grad.abs().max() > 0
+    batch.known.fill_(False)  # photos: their codes are not known
+    assert task.step("encoder", batch, 0)[name] == 0
+
+
+def test_each_style_counts_in_units_of_its_spread() -> None:
+    recipe = tiny.recipe("encoder", losses={"l2": 0.0, "styles": 1.0})
+    generator = tiny.generator()
+    batch = data(recipe, generator).batch(0, 0, 1)
+    others = generator.sample(len(batch.latents), 3)
+    task = EncoderTask(
+        generator, Perfect(generator, others), recipe.losses, tiny.joint(recipe), tiny.SIZE
+    )
+    with torch.no_grad():
+        loss = task.step("encoder", batch, 0)["styles"]
+        random = generator.styles(generator.broadcast(generator.sample(500, 7)))
+        one, two = (generator.styles(generator.broadcast(w)) for w in (others, batch.latents))
+    expected = ((one - two) / random.std(dim=0)).square()
+    assert expected.isfinite().all()
+    torch.testing.assert_close(loss, expected.mean(), rtol=0.1, atol=0)
+
+
 def test_images_of_known_latents_are_judged_by_them_alone() -> None:
     weighed = tiny.recipe("encoder", losses={"l2": 1.0, "latents": 1.0})
     task = encoder_task(weighed)
@@ -151,6 +206,59 @@ def test_progressive_training_unlocks_rows() -> None:
         task.step("encoder", batch, step)
         stages.append(task.encoder.stage)
     assert stages == [0, 0, 1, 1, 2, task.generator.num_styles - 1]
+
+
+def small_e4e(num_styles: int) -> E4EEncoder:
+    """e4e with one small head for all rows of a level, for images of 64x64."""
+    torch.manual_seed(0)
+    with torch.device("meta"):
+        encoder = E4EEncoder(num_styles, stages=((16, 1),) * 4)
+    encoder.trunk = IRSE50(((16, 1),) * 4)
+    encoder.lateral1, encoder.lateral2 = torch.nn.Conv2d(16, 16, 1), torch.nn.Conv2d(16, 16, 1)
+    for row in range(num_styles):
+        pooled = torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()
+        encoder.styles[row] = torch.nn.Sequential(*pooled, torch.nn.Linear(16, 512))
+    encoder.mean_latent = torch.zeros(num_styles, 512)
+    return encoder
+
+
+def test_a_run_stopped_early_is_exported_with_its_rows_locked(tmp_path: Path) -> None:
+    recipe = tiny.recipe(
+        "encoder",
+        steps=100,
+        ema_decay=0.0,
+        progressive={"start": 1, "every": 2},
+        validation={"photos": ["x"], "every": 50},
+    )
+    generator = tiny.generator()
+
+    def trainer() -> Trainer:
+        encoder = small_e4e(generator.num_styles)
+        task = EncoderTask(
+            generator, encoder, recipe.losses, tiny.joint(recipe), 64, None, recipe.progressive
+        )
+        launched = fabric("cpu", "fp32", 1, task.skips_parameters)
+        photos = tiny.photos()[range(1)]
+        return Trainer(task, data(recipe, generator), recipe, launched, tmp_path, photos)
+
+    first = trainer()
+    assert first.task.encoder.stage == 0
+    first.train(stop_at=4)
+    assert first.task.encoder.stage == 2
+    resumed = trainer()
+    resumed.resume()
+    assert resumed.task.encoder.stage == 2  # a validation before the next step sees it
+    export(tmp_path, tmp_path / "weights.safetensors")
+    encoder = exported.read(tmp_path / "weights.safetensors").fill(
+        small_e4e(generator.num_styles), "encoder"
+    )
+    assert encoder.stage == 2
+    images = tiny.photos()[range(2)]
+    with torch.no_grad():
+        offsets = encoder.eval().codes(images)[1]
+        expected = first.task.encoder.eval().codes(images)[1]
+    assert not offsets[:, 2:].any()
+    torch.testing.assert_close(offsets, expected, atol=1e-2, rtol=1e-2)  # float16 in the file
 
 
 def test_components_that_do_not_exist_or_fit_are_named() -> None:

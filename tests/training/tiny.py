@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from sdic.generators.mobile import MobileStyleGAN, Modulation
 from sdic.losses import JointLoss, LossWeights
-from sdic.methods.compact import CompactDICN, CompactDIPN
+from sdic.methods.sdic.compact import CompactDICN, CompactDIPN
 from sdic.training import recipe as recipes
 from sdic.training.data import Photos
 

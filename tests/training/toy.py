@@ -127,9 +127,16 @@ def main(out: str, text: str) -> None:
     torch.set_num_threads(1)
     options = json.loads(text)
     pause, plain = options.pop("pause", 0.0), options.pop("plain", False)
-    processes = options.pop("processes", 1)
+    processes, photos = options.pop("processes", 1), options.pop("photos", 0)
+    images = torch.rand(photos, 3, SIDE, SIDE, generator=seeded("photos")) if photos else None
     atexit.register(record_threads, Path(out))  # the last handler to run: it was the first
-    run = trainer(Path(out), toy_recipe(**options), task=ToyTask(plain), processes=processes)
+    run = trainer(
+        Path(out),
+        toy_recipe(**options),
+        task=ToyTask(plain),
+        processes=processes,
+        validation=images,
+    )
 
     def record(step: int, losses: dict[str, float]) -> None:
         if run.fabric.is_global_zero:

@@ -3,6 +3,8 @@
 import argparse
 import os
 import pickle
+import struct
+import zipfile
 
 import numpy as np
 import pytest
@@ -67,6 +69,101 @@ def test_refuses_classes_and_names_them(tmp_path, thing):
         read_checkpoint(tmp_path / "model.pt")
 
 
+OTHER_TENSORS = {
+    "sparse": lambda: torch.eye(3).to_sparse(),
+    "compressed rows": lambda: torch.eye(3).to_sparse_csr(),
+    "quantised": lambda: torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8),
+    "meta": lambda: torch.empty(10**11, device="meta"),
+    "nested": lambda: torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]),
+    "complex": lambda: torch.ones(3, dtype=torch.complex64),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("make", OTHER_TENSORS.values(), ids=OTHER_TENSORS)
+def test_refuses_tensors_that_are_not_plain(tmp_path, make, zipped):
+    path = tmp_path / "model.pt"
+    torch.save({"x": make()}, path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(WeightsError, match=r"model\.pt holds tensors that are not plain"):
+        read_checkpoint(path)
+
+
+def repacked(path, change=lambda name, data: data, compression=zipfile.ZIP_STORED):
+    """The archive of `torch.save` at a path, written anew with its members changed."""
+    with zipfile.ZipFile(path) as archive:
+        members = {name: change(name, archive.read(name)) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+
+
+def many(data):
+    """A pickle that speaks of 1000 numbers, made to speak of 2,000,000,000."""
+    thousand, more = pickle.BININT2 + struct.pack("<H", 1000), struct.pack("<i", 2_000_000_000)
+    assert thousand in data
+    return data.replace(thousand, pickle.BININT + more)
+
+
+def compressed(path):
+    torch.save({"x": torch.zeros(1_000_000)}, path)
+    repacked(path, compression=zipfile.ZIP_DEFLATED)
+    assert path.stat().st_size < 10_000
+
+
+def expanded(path):
+    torch.save({"x": torch.zeros(1).expand(10**11)}, path)
+
+
+def old_and_expanded(path):
+    thing = {"x": [torch.zeros(1).expand(3, 10**11)]}
+    torch.save(thing, path, _use_new_zipfile_serialization=False)
+
+
+def viewed_often(path):
+    ones = torch.ones(100_000)
+    torch.save({str(i): ones[:] for i in range(100)}, path)
+
+
+def untrue(path):
+    torch.save({"x": torch.zeros(1000)}, path)
+    repacked(path, lambda name, data: many(data) if name.endswith("data.pkl") else data)
+
+
+def old_and_untrue(path):
+    torch.save({"x": torch.zeros(1000)}, path, _use_new_zipfile_serialization=False)
+    path.write_bytes(many(path.read_bytes()))
+
+
+@pytest.mark.parametrize(
+    "make", [compressed, expanded, old_and_expanded, viewed_often, untrue, old_and_untrue]
+)
+def test_a_small_file_takes_no_large_memory(tmp_path, monkeypatch, make):
+    """Refused by the sizes that it speaks of: nothing was loaded but tensors without numbers."""
+    path = tmp_path / "model.pt"
+    make(path)
+    load, places = torch.load, []
+
+    def watched(path, map_location, **options):
+        places.append(map_location)
+        return load(path, map_location, **options)
+
+    monkeypatch.setattr(torch, "load", watched)
+    with pytest.raises(WeightsError, match=r"model\.pt (holds more numbers than|cannot be read)"):
+        read_checkpoint(path)
+    assert set(places) <= {"meta"}
+
+
+def test_views_of_what_is_there_are_read(tmp_path):
+    base = torch.arange(12.0).reshape(3, 4)
+    parts = {"row": base[1], "turned": base.t()[::2], "repeated": base[0].expand(18, 4)}
+    torch.save({"all": base, **parts}, tmp_path / "model.pt")
+    read = read_checkpoint(tmp_path / "model.pt")
+    assert torch.equal(read["repeated"], base[:1].repeat(18, 1))
+    assert torch.equal(read["row"], base[1])
+    assert torch.equal(read["turned"], base.t()[::2])
+
+
 def test_namespace_is_allowed_only_while_reading(tmp_path):
     torch.save({"opts": argparse.Namespace()}, tmp_path / "model.pt")
     read_checkpoint(tmp_path / "model.pt")
@@ -120,6 +217,13 @@ def test_a_single_tensor_is_no_checkpoint(tmp_path):
 def test_missing_file(tmp_path):
     with pytest.raises(InputError, match=r"no checkpoint file at .*absent\.pt"):
         read_checkpoint(tmp_path / "absent.pt")
+
+
+@pytest.mark.parametrize("name", ["model.pt", "model.safetensors"])
+def test_a_pipe_is_no_file(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(InputError, match="is no plain file; expected a checkpoint file"):
+        read_checkpoint(tmp_path / name)
 
 
 def test_part_of_takes_one_network_out():

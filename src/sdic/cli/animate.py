@@ -6,30 +6,26 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import typer
 from PIL import Image
 
-from sdic import alignment, images, methods
 from sdic.cli import options
-from sdic.cli.align import check_not_source, parse_face
-from sdic.cli.app import app
-from sdic.cli.edit import photo_of
-from sdic.cli.progress import DescentProgress
+from sdic.cli.outputs import check_targets
 from sdic.cli.video import SUFFIXES, write_animation
-from sdic.editing.direction import Edit
-from sdic.editor import Editor, place_of
 from sdic.errors import InputError
-from sdic.images import Photo, Pixels
-from sdic.methods.base import Inversion
-from sdic.methods.storage import SUFFIX, load_inversion
+
+if TYPE_CHECKING:
+    from sdic.editing.direction import Edit
+    from sdic.images import Pixels
+    from sdic.session import FaceSession
 
 
-@app.command()
+@options.expand
 def animate(
-    source: Annotated[Path, typer.Argument(help=f"A photo, or an inversion (*{SUFFIX}).")],
+    source: options.OneSource,
     edits: Annotated[
         list[str],
         typer.Option("--edit", "-e", help="NAME=FROM:TO, e.g. smile=-2:2; or NAME=STRENGTH."),
@@ -43,54 +39,42 @@ def animate(
     size: Annotated[
         int, typer.Option(min=16, max=4096, help="Longer side in pixels, at most.")
     ] = 512,
-    method: options.MethodName = methods.DEFAULT,
-    refine: options.Refine = 0,
     face: options.Face = "largest",
     aligned: options.Aligned = False,
     crop: Annotated[bool, typer.Option("--crop", help="Show the face alone.")] = False,
-    detail: Annotated[
-        bool, typer.Option(help="Keep the photo's fine structure; paste the change only.")
-    ] = True,
-    photo: Annotated[
-        Path | None, typer.Option(help="The photo of an inversion, if it has moved.")
-    ] = None,
-    generator: options.GeneratorName = "mobile",
-    checkpoint: options.Checkpoint = None,
-    detector: options.Detector = "mtcnn",
-    device: options.Device = "auto",
-    backend: options.Backend = "auto",
+    detail: options.Detail = True,
+    photo: options.OnePhoto = None,
+    photos: options.FolderOfPhotos = Path(),
+    overwrite: options.Overwrite = False,
+    *,
+    engine: options.Engine,
 ) -> None:
     """Invert a face once, and render it while the strengths run.
 
     Examples: sdic animate me.jpg -e smile=-2:2 --out smile.gif; sdic animate me.jpg -e age=-20y:20y
     -e smile=1 --crop --out age.mp4
     """
+    from sdic.cli.faces import Editors, Sources
+
     if out.suffix.lower() not in SUFFIXES:
         raise InputError(f"Cannot write {out}: the name has to end in {', '.join(SUFFIXES)}.")
-    which = parse_face(face)
+    which = options.parse_face(face)
     if which == "all":
         raise InputError("An animation shows one face; give --face largest or an index.")
-    ways = parse_ways(edits, generator)
-    editor = options.make_editor(method, generator, checkpoint, device, backend, detector, refine)
+    given = Sources.of([source], photo, photos)
+    if len(given.paths) != 1:
+        raise InputError(f"An animation shows one photo; {source} has {len(given.paths)}.")
+    ways = parse_ways(edits, engine.generator or options.DEFAULT_GENERATOR)
+    check_targets([out], [*given.paths, *given.photos_of_inversions()], overwrite)
+    editors = Editors(engine)
+    session = given.open(given.paths[0], editors, which, aligned, crop)
+    editor = editors.of(session)
     shares = [k / (frames - 1) for k in range(frames)]
     changes = [editor.make_edit({way.name: way.at(share) for way in ways}) for share in shares]
-    if source.name.endswith(SUFFIX):
-        inversion = load_inversion(source)
-        base = None if crop else photo_of(inversion, source, photo)
-    else:
-        base = images.read(source)
-        inversion = _invert(editor, base, which, aligned)
-    check_not_source(out, [source] if base is None or base.path is None else [source, base.path])
-    rendered = render_frames(editor, inversion, changes, None if crop else base, detail)
+    rendered = render_frames(session[0], changes, crop, detail)
     shown = [shrink(pixels, size) for pixels in rendered]
     write_animation(out, there_and_back(shown) if back else shown, rate)
     typer.echo(str(out))
-
-
-def _invert(editor: Editor, photo: Photo, which: alignment.Which, aligned: bool) -> Inversion:
-    place = editor.find(photo, which, aligned)[0]
-    with DescentProgress() as progress:
-        return editor.invert_place(photo, place, progress)
 
 
 @dataclass(frozen=True)
@@ -129,24 +113,11 @@ def parse_ways(texts: Sequence[str], generator: str = "mobile") -> list[Way]:
 
 
 def render_frames(
-    editor: Editor,
-    inversion: Inversion,
-    changes: Sequence[Edit],
-    photo: Photo | None,
-    detail: bool = True,
+    session: FaceSession, changes: Sequence[Edit], crop: bool = False, detail: bool = True
 ) -> Iterator[Pixels]:
-    """The photo with each edit, or without a photo the edited crop: [H,W,3] uint8.
-
-    What all frames share, the unedited face, is rendered once.
-    """
-    place = None if photo is None else place_of(inversion)
-    unedited = editor.render(inversion) if place is not None and detail else None
+    """The photo with each edit, or the edited crop alone: [H,W,3] uint8."""
     for change in changes:
-        edited = editor.render(inversion, change)
-        if photo is None or place is None:
-            yield edited
-        else:
-            yield alignment.paste_back(photo.rgb, edited, place, original_crop=unedited)
+        yield session.render(change) if crop else session.paste(change, detail=detail).rgb
 
 
 def there_and_back(frames: Sequence[Pixels]) -> list[Pixels]:

@@ -13,7 +13,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from sdic import evaluation, methods
 from sdic.cli import options
-from sdic.cli.app import app
 from sdic.editing import library
 from sdic.errors import InputError
 from sdic.evaluation import MeasuredEdit, Settings, tables
@@ -23,7 +22,6 @@ from sdic.methods.base import Inverter
 from sdic.runtime.backends import resolve_device
 
 
-@app.command()
 def benchmark(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of aligned faces.")],
     method_list: Annotated[
@@ -47,7 +45,7 @@ def benchmark(
     lpips_linear: Annotated[
         Path | None, typer.Option(help="Your own linear layers of LPIPS v0.1 for AlexNet.")
     ] = None,
-    generator: options.GeneratorName = "mobile",
+    generator: Annotated[str, typer.Option(help="mobile or stylegan2.")] = "mobile",
     checkpoint: Annotated[
         list[str] | None,
         typer.Option(help="FILE, METHOD=FILE, or NAME=FILE of a name of your own."),
@@ -163,6 +161,8 @@ def load_lpips(backbone: Path | None, linear: Path | None) -> perceptual.Percept
         return None
     if backbone is None or linear is None:
         raise InputError("Plain LPIPS needs both files: give --lpips-backbone and --lpips-linear.")
+    for file in (backbone, linear):
+        options.check_regular(file)
     return perceptual.load_lpips(backbone, linear)
 
 
@@ -175,9 +175,8 @@ def _creator(
         name, steps = evaluation.parse_method(spec, refine)
         if name in methods.names():
             file = files.get(name, files.get(""))
-            inverter = methods.create(
-                name, generator, checkpoint=file, backend=backend, device=device
-            )
+            own = None if file is not None and not methods.get(name).iterates else generator
+            inverter = methods.create(name, own, checkpoint=file, backend=backend, device=device)
         else:
             inverter = methods.open_checkpoint(files[name], backend=backend, device=device)
         if inverter.generator.name != generator:

@@ -7,25 +7,13 @@ from typing import Annotated
 
 import typer
 
-from sdic import images, methods
 from sdic.cli import options
-from sdic.cli.align import check_not_source, parse_face, unique_names
-from sdic.cli.app import app
-from sdic.cli.batch import run_batch
-from sdic.cli.progress import DescentProgress
-from sdic.editing.direction import Edit
-from sdic.editor import PHOTO, Editor
-from sdic.errors import InputError
-from sdic.images import Photo
-from sdic.methods.base import Inversion
-from sdic.methods.storage import SUFFIX, load_inversion
+from sdic.cli.outputs import Outputs
 
 
-@app.command()
+@options.expand
 def edit(
-    sources: Annotated[
-        list[Path], typer.Argument(help=f"Photos, folders of photos, or inversions (*{SUFFIX}).")
-    ],
+    sources: options.Sources,
     out: Annotated[Path, typer.Option(help="Folder for the edited photos.")],
     edits: Annotated[
         list[str] | None,
@@ -34,24 +22,17 @@ def edit(
     age: options.Age = None,
     smile: options.Smile = None,
     yaw: options.Yaw = None,
-    method: options.MethodName = methods.DEFAULT,
-    refine: options.Refine = 0,
     face: options.Face = "largest",
     aligned: options.Aligned = False,
     crop: Annotated[bool, typer.Option("--crop", help="Write the edited crop alone.")] = False,
-    detail: Annotated[
-        bool, typer.Option(help="Keep the photo's fine structure; paste the change only.")
-    ] = True,
-    photo: Annotated[
-        Path | None, typer.Option(help="The photo of an inversion, if it has moved.")
-    ] = None,
+    detail: options.Detail = True,
+    photo: options.OnePhoto = None,
+    photos: options.FolderOfPhotos = Path(),
     release: options.Release = None,
     suffix: Annotated[str, typer.Option(help="Format of the results: png, jpg, webp, ...")] = "png",
-    generator: options.GeneratorName = "mobile",
-    checkpoint: options.Checkpoint = None,
-    detector: options.Detector = "mtcnn",
-    device: options.Device = "auto",
-    backend: options.Backend = "auto",
+    overwrite: options.Overwrite = False,
+    *,
+    engine: options.Engine,
     as_json: options.AsJson = False,
 ) -> None:
     """Edit faces and put them back into their photos.
@@ -59,70 +40,35 @@ def edit(
     Examples: sdic edit me.jpg -e smile=2 --out edited; sdic edit me.sdic.safetensors --age 15
     -e yaw=-1 --out edited
     """
-    which = parse_face(face)
-    texts = options.all_edits(edits, age, smile, yaw)
-    strengths = options.parse_strengths(texts, generator)
-    inversions = [path for path in sources if path.name.endswith(SUFFIX)]
-    others = [path for path in sources if path not in inversions]
-    photos = images.list_images(others) if others else []
-    paths = photos + inversions
-    names = unique_names(paths)
-    editor = options.make_editor(method, generator, checkpoint, device, backend, detector, refine)
-    if release is not None:
-        editor.inverter.release = release
-    change = editor.make_edit(strengths)
+    from sdic import images
+    from sdic.cli.batch import run_batch
+    from sdic.cli.faces import Editors, Sources
+
+    which = options.parse_face(face)
+    amounts = options.parse_amounts(options.all_edits(edits, age, smile, yaw))
+    given = Sources.of(sources, photo, photos)
+    outputs = Outputs(
+        out,
+        given.paths,
+        [options.picture_suffix(suffix)],
+        numbered=given.photos if crop and which == "all" else (),
+        protected=given.photos_of_inversions(),
+        overwrite=overwrite,
+    )
+    editors = Editors(engine, release)
+    if given.photos:
+        editors.editor().make_edit(amounts)  # what is wrong with the options is told at once
 
     def work(path: Path) -> dict[str, object]:
-        target = out / f"{names[path]}.{suffix.lstrip('.')}"
-        check_not_source(target, photos)
-        if path in inversions:
-            inversion = load_inversion(path)
-            base = None if crop else photo_of(inversion, path, photo)
-            if base is not None and base.path is not None:
-                check_not_source(target, [base.path])
-            _write(editor, [inversion], change, base, target, detail)
-        else:
-            base = images.read(path)
-            made = []
-            for place in editor.find(base, which, aligned):
-                with DescentProgress() as progress:
-                    made.append(editor.invert_place(base, place, progress))
-            _write(editor, made, change, None if crop else base, target, detail)
-        return {"edited": str(target)}
+        session = given.open(path, editors, which, aligned, crop)
+        change = editors.of(session).make_edit(amounts)
+        if not crop:
+            pasted = session.paste(change, detail=detail)
+            return {"edited": str(images.write(outputs.target(path), pasted))}
+        written = [
+            str(images.write(outputs.target(path, index), one.render(change), like=session.photo))
+            for index, one in enumerate(session)
+        ]
+        return {"edited": written if which == "all" else written[0]}
 
-    run_batch(paths, work, as_json)
-
-
-def _write(
-    editor: Editor,
-    inversions: list[Inversion],
-    change: Edit,
-    photo: Photo | None,
-    target: Path,
-    detail: bool,
-) -> None:
-    """All faces pasted into the photo; without a photo, each crop in a file of its own."""
-    if photo is not None:
-        for inversion in inversions:
-            photo = editor.paste(inversion, photo, change, detail=detail)
-        images.write(target, photo)
-        return
-    for index, inversion in enumerate(inversions):
-        name = target.stem + (f"_{index}" if len(inversions) > 1 else "")
-        images.write(target.with_name(name + target.suffix), editor.render(inversion, change))
-
-
-def photo_of(inversion: Inversion, path: Path, given: Path | None) -> Photo:
-    """The photo that an inversion was made of, from the given place or the one it names.
-
-    Raises:
-        InputError: there is no such file.
-    """
-    place = given or (Path(inversion.metadata[PHOTO]) if PHOTO in inversion.metadata else None)
-    if place is None or not place.is_file():
-        where = f"is no longer at {place}" if place else "is not named in it"
-        raise InputError(
-            f"The photo of the inversion {path} {where}; name it with --photo, "
-            "or write the crop alone with --crop."
-        )
-    return images.read(place)
+    run_batch(given.paths, work, as_json)

@@ -9,28 +9,28 @@ from typing import Annotated
 
 import typer
 
-from sdic.cli.app import app
+from sdic.cli import options
+from sdic.cli.outputs import check_targets
+from sdic.cli.terminal import say
 from sdic.errors import InputError
 
 MAX_SEEDS = 100_000
 
 
-@app.command()
 def generate(
     out: Annotated[Path, typer.Option(help="Folder for the images; made if missing.")],
     seeds: Annotated[str, typer.Option(help="Seeds, e.g. 0-7 or 3,5,10-12.")] = "0-7",
     truncation: Annotated[
-        float, typer.Option(min=0, help="0 is the mean face, 1 the full variety.")
+        float, typer.Option(min=0, max=10, help="0 is the mean face, 1 the full variety.")
     ] = 0.7,
-    generator: Annotated[str, typer.Option(help="Key of the generator.")] = "mobile",
-    checkpoint: Annotated[
-        Path | None, typer.Option(help="Weights of a generator that comes without them.")
-    ] = None,
+    generator: options.GeneratorName = "mobile",
+    checkpoint: options.GeneratorFile = None,
     size: Annotated[
         int | None, typer.Option(help="Side of the images in pixels; by default in full.")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    device: options.Device = "auto",
     suffix: Annotated[str, typer.Option("--format", help="png, jpg, webp or tif.")] = "png",
+    overwrite: options.Overwrite = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Generate one image for each seed, SEED.png in the folder, and print where each one is.
@@ -39,22 +39,23 @@ def generate(
     """
     import torch
 
-    from sdic import generators, images
-    from sdic.runtime.backends import accelerate, resolve_device
+    from sdic import images
+    from sdic.runtime.backends import resolve_device
 
-    chosen = parse_seeds(seeds)
-    network = generators.create(generator, checkpoint)
+    ending = options.picture_suffix(suffix)
+    targets = {seed: out / f"{seed:06d}{ending}" for seed in parse_seeds(seeds)}
+    check_targets(targets.values(), overwrite=overwrite)
+    network = options.make_generator(generator, checkpoint, resolve_device(device))
     side = network.check_size(size)
-    network = accelerate(network, device=resolve_device(device))
     written = []
     with torch.inference_mode():
-        for seed in chosen:
+        for seed, path in targets.items():
             latents = network.broadcast(network.sample(1, seed, truncation))
             pixels = images.to_uint8(network(latents, side))[0]
-            path = images.write(out / f"{seed:06d}.{suffix}", pixels, edited=False, generated=True)
+            images.write(path, pixels, edited=False, generated=True)
             written.append({"seed": seed, "file": str(path)})
             if not as_json:
-                typer.echo(str(path))
+                say(str(path))
     if as_json:
         settings = {"generator": generator, "truncation": truncation, "size": side}
         typer.echo(json.dumps({**settings, "images": written}, indent=1))

@@ -6,21 +6,15 @@ import json
 import platform
 from importlib.metadata import PackageNotFoundError, version
 
-import torch
 import typer
 from rich.console import Console
 
-from sdic import __version__, generators, methods, weights
+from sdic import __version__
 from sdic.cli import options
-from sdic.cli.app import app
-from sdic.editing import library
-from sdic.runtime import openvino
-from sdic.runtime.backends import resolve_device
 
 PACKAGES = ("torch", "openvino", "numpy", "pillow", "pillow-heif", "dlib-bin", "lightning-fabric")
 
 
-@app.command()
 def info(as_json: options.AsJson = False) -> None:
     """Show versions, devices, the cache folder, methods, generators and directions."""
     facts = _facts()
@@ -39,6 +33,13 @@ def info(as_json: options.AsJson = False) -> None:
 
 
 def _facts() -> dict[str, object]:
+    import torch
+
+    from sdic import generators, methods, weights
+    from sdic.editing.catalogue import library_file, read_descriptions
+    from sdic.runtime import openvino
+    from sdic.runtime.backends import resolve_device
+
     fetched = [name for name in weights.names() if weights.is_fetched(name)]
     return {
         "sdic": __version__,
@@ -51,7 +52,7 @@ def _facts() -> dict[str, object]:
         "weights in the cache": fetched,
         "generators": generators.names(),
         "methods": {name: methods.get(name).summary for name in methods.names()},
-        "directions": sorted(library.load_library()),
+        "directions": sorted(read_descriptions(library_file())),
     }
 
 

@@ -3,60 +3,67 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sdic import alignment, images, methods
 from sdic.cli import options
-from sdic.cli.align import check_not_source, parse_face, unique_names
-from sdic.cli.app import app
-from sdic.cli.batch import run_batch
-from sdic.cli.progress import DescentProgress
-from sdic.methods.base import INVERSION_SIZE
-from sdic.methods.storage import SUFFIX, save_inversion
-from sdic.metrics.pixels import psnr
+from sdic.cli.outputs import INVERSION_SUFFIX, Outputs
+from sdic.errors import InputError
+
+if TYPE_CHECKING:
+    from sdic.session import FaceSession
 
 
-@app.command()
+@options.expand
 def invert(
-    photos: Annotated[list[Path], typer.Argument(help="Photos, or folders of photos.")],
+    photos: options.Photos,
     out: Annotated[Path, typer.Option(help="Folder for the inversions.")],
-    method: options.MethodName = methods.DEFAULT,
-    refine: options.Refine = 0,
     face: options.Face = "largest",
     aligned: options.Aligned = False,
-    generator: options.GeneratorName = "mobile",
-    checkpoint: options.Checkpoint = None,
-    detector: options.Detector = "mtcnn",
-    device: options.Device = "auto",
-    backend: options.Backend = "auto",
+    overwrite: options.Overwrite = False,
+    *,
+    engine: options.Engine,
     as_json: options.AsJson = False,
 ) -> None:
     """Invert the faces of photos: NAME.sdic.safetensors, and NAME.png to look at.
 
     Example: sdic invert me.jpg --out inversions
     """
-    which = parse_face(face)
-    paths = images.list_images(photos)
-    names = unique_names(paths)
-    editor = options.make_editor(method, generator, checkpoint, device, backend, detector, refine)
+    from sdic import images
+    from sdic.cli.batch import run_batch
+    from sdic.cli.faces import Editors, Sources
+    from sdic.methods.storage import save_inversion
+
+    which = options.parse_face(face)
+    given = Sources.of(photos, None, Path())
+    if given.inversions:
+        raise InputError(f"{given.inversions[0]} is an inversion already; give photos.")
+    numbered = given.photos if which == "all" else ()
+    outputs = Outputs(
+        out, given.paths, [INVERSION_SUFFIX, ".png"], numbered=numbered, overwrite=overwrite
+    )
+    editors = Editors(engine)
+    editors.editor()  # what is wrong with the options is told at once
 
     def work(path: Path) -> dict[str, object]:
-        photo = images.read(path)
         written, fidelity = [], []
-        for index, place in enumerate(editor.find(photo, which, aligned)):
-            name = names[path] + (f"_{index}" if which == "all" else "")
-            picture, target = out / f"{name}.png", out / f"{name}{SUFFIX}"
-            check_not_source(picture, paths)
-            with DescentProgress() as progress:
-                inversion = editor.invert_place(photo, place, progress)
-            images.write(picture, editor.render(inversion), generated=True)
-            save_inversion(inversion, target)
+        for index, one in enumerate(given.open(path, editors, which, aligned, crop=False)):
+            images.write(outputs.target(path, index, ".png"), one.render(), generated=True)
+            target = outputs.target(path, index)
+            save_inversion(one.inversion, target)
             written.append(str(target))
-            crop = images.to_tensor(alignment.crop(photo.rgb, place, INVERSION_SIZE))
-            reconstruction = inversion.reconstruction.cpu().clamp(-1, 1)
-            fidelity.append(round(psnr(reconstruction, crop).item(), 2))
+            fidelity.append(round(_psnr(one), 2))
         return {"inversions": written, "psnr_db": fidelity}
 
-    run_batch(paths, work, as_json)
+    run_batch(given.paths, work, as_json)
+
+
+def _psnr(session: FaceSession) -> float:
+    """Of the reconstruction, against the crop of the photo."""
+    from sdic import images
+    from sdic.methods.base import INVERSION_SIZE
+    from sdic.metrics.pixels import psnr
+
+    crop = images.to_tensor(session.crop(INVERSION_SIZE))
+    return float(psnr(session.inversion.reconstruction.cpu().clamp(-1, 1), crop))

@@ -11,7 +11,6 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
-from sdic.cli.app import app
 from sdic.errors import TrainingError
 from sdic.files import save_tensors
 
@@ -30,7 +29,6 @@ train_app = typer.Typer(
     no_args_is_help=True,
     help="Train a method: `sdic train RECIPE --data DIR --out RUN`; the same command goes on.",
 )
-app.add_typer(train_app, name="train")
 
 
 @train_app.command("run")
@@ -152,26 +150,39 @@ def encoder_start(
     typer.echo(f"{out}: explains {share:.0%} of the variance of w on {fresh} fresh images")
 
 
-@train_app.command("head")
-def head(
-    out: Annotated[Path, typer.Option(help="The safetensors file to write.")],
-    samples: Annotated[int, typer.Option(min=1, help="Generated images to fit on.")] = 800,
-    fresh: Annotated[int, typer.Option(min=1, help="Other images to measure it on.")] = 50,
-    seed: Annotated[int, typer.Option(help="Of the samples.")] = 0,
+@train_app.command("faces")
+def faces(
+    count: Annotated[int, typer.Option(min=1, max=1_000_000, help="Faces in all.")],
+    truncation: Annotated[float, typer.Option(help="0 to 1, of w, as data.truncation.")] = 1.0,
+    size: Annotated[int, typer.Option(help="Side in pixels, as image_size.")] = 256,
+    generator: Annotated[str, typer.Option(help="Key of the generator.")] = "mobile",
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Weights of a generator that comes without them.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, mps, cuda or cuda:N.")] = "auto",
 ) -> None:
-    """Fit the 256x256 image head of the mobile generator, and measure it on fresh samples."""
-    from sdic import generators
-    from sdic.generators.mobile import MobileStyleGAN
-    from sdic.training import head as fitting
+    """Make the faces beforehand that recipes with data.generated read; the same command goes on."""
+    from sdic import generators, weights
+    from sdic.runtime.backends import resolve_device
+    from sdic.training import generated
+    from sdic.training.log import Reporter
 
-    generator = generators.create("mobile")
-    if not isinstance(generator, MobileStyleGAN):
-        raise TrainingError("The head is for the mobile generator.")
-    pixels = fitting.collect(generator, samples + fresh, seed)
-    fitted = fitting.fit(pixels.part(0, samples), generator.mean_latent, seed)
-    error = fitting.mean_absolute_error(fitted, pixels.part(samples, samples + fresh))
-    save_tensors(out, {key: value.half() for key, value in fitted.state_dict().items()})
-    typer.echo(f"{out}: mean absolute error {error:.4f} on {fresh} fresh images in [-1,1]")
+    if not 0 <= truncation <= 1:
+        raise TrainingError(f"--truncation is {truncation}; it must be between 0 and 1.")
+    device = resolve_device(device)
+    network = generators.create(generator, checkpoint)
+    network.check_size(size)
+    cache = weights.cache_dir() / "generated"
+    folder = generated.folder_of(cache, network, truncation, size)
+    console = Console(soft_wrap=True)
+    reporter = Reporter(console, count, 0, "face")
+    network = generated.quickest(network, device)
+    generated.GeneratedFaces.open(
+        network, folder, count, truncation, size, lambda done, _: reporter.step(done, {})
+    )
+    reporter.close()
+    settings = f"data.generated={count} data.truncation={truncation:g} image_size={size}"
+    console.print(f"{folder}: a recipe with {settings} reads them", highlight=False, markup=False)
 
 
 def _training() -> tuple[ModuleType, ModuleType]:

@@ -7,16 +7,17 @@ from collections.abc import Sequence
 from fractions import Fraction
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
 from sdic.errors import InputError
 from sdic.files import write_whole
-from sdic.images import Pixels
-from sdic.images.metadata import EDITED, xmp_packet
+
+if TYPE_CHECKING:
+    from sdic.images import Pixels
 
 SUFFIXES = (".gif", ".webp", ".mp4")
-NOTE = f"Digital source type: {EDITED}"  # where a format has no XMP
 WEBP_QUALITY, H264_QUALITY = 90, 18  # 18: looks lossless, as x264's authors put it
 
 
@@ -44,7 +45,16 @@ def write_animation(path: Path, frames: Sequence[Pixels], rate: float) -> None:
     write_whole(path, data)
 
 
+def _note() -> str:
+    """What says that the frames were edited, where a format has no XMP."""
+    from sdic.images.metadata import EDITED
+
+    return f"Digital source type: {EDITED}"
+
+
 def _pillow(frames: Sequence[Pixels], rate: float, suffix: str) -> bytes:
+    from sdic.images.metadata import EDITED, xmp_packet
+
     first, *rest = [Image.fromarray(frame) for frame in frames]
     buffer = io.BytesIO()
     milliseconds = round(1000 / rate)
@@ -56,7 +66,7 @@ def _pillow(frames: Sequence[Pixels], rate: float, suffix: str) -> bytes:
             append_images=rest,
             duration=max(10 * round(milliseconds / 10), 20),  # browsers slow down what is faster
             loop=0,
-            comment=NOTE.encode(),
+            comment=_note().encode(),
         )
     else:
         first.save(
@@ -82,7 +92,7 @@ def _mp4(frames: Sequence[Pixels], rate: float) -> bytes:
     height, width = (side - side % 2 for side in frames[0].shape[:2])
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp4") as container:
-        container.metadata["comment"] = NOTE
+        container.metadata["comment"] = _note()
         stream = container.add_stream("libx264", rate=Fraction(rate).limit_denominator(1000))
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.options = {"crf": str(H264_QUALITY)}

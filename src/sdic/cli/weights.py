@@ -11,12 +11,12 @@ from rich.console import Console
 from rich.table import Table
 
 from sdic import weights
-from sdic.cli.app import app
+from sdic.cli import options
+from sdic.cli.outputs import check_targets
+from sdic.cli.terminal import say
 from sdic.errors import InputError, WeightsError
 
 weights_app = typer.Typer(help="List, fetch and verify pretrained weights.", no_args_is_help=True)
-app.add_typer(weights_app, name="weights")
-
 Names = Annotated[list[str] | None, typer.Argument(help="Names of weights (see `list`).")]
 
 
@@ -57,7 +57,7 @@ def fetch(
     for name in wanted:
         weights.get(name)  # an unknown name is told before anything is fetched
     for name in wanted:
-        typer.echo(weights.fetch(name, source=source, again=again))
+        say(str(weights.fetch(name, source=source, again=again)))
 
 
 @weights_app.command()
@@ -74,7 +74,7 @@ def verify(names: Names = None) -> None:
 @weights_app.command()
 def path(name: Annotated[str, typer.Argument(help="Name of a weight.")]) -> None:
     """Print where a fetched weight lies; nothing is fetched."""
-    typer.echo(weights.path(name))
+    say(str(weights.path(name)))
 
 
 def _damage(name: str) -> str | None:
@@ -107,22 +107,25 @@ def _describe(name: str) -> dict[str, Any]:
 
 @weights_app.command()
 def convert(
-    checkpoint: Annotated[Path, typer.Argument(help="An official SDIC or e4e checkpoint (.pt).")],
+    checkpoint: Annotated[
+        Path, typer.Argument(readable=False, help="An official SDIC or e4e checkpoint (.pt).")
+    ],
     out: Annotated[Path, typer.Option(help="The safetensors file to write.")],
+    overwrite: options.Overwrite = False,
 ) -> None:
     """Convert an official checkpoint to safetensors, key by key, without running code in it."""
-    from sdic.methods.published import convert_checkpoint
+    from sdic.methods import convert_checkpoint
 
+    options.check_regular(checkpoint)
+    check_targets([out], [checkpoint], overwrite)
     done = convert_checkpoint(checkpoint, out)
-    typer.echo(
+    say(
         f"{out}: {done.method}, {done.resolution}x{done.resolution}, {done.num_styles} style rows, "
         f"{done.num_tensors} tensors"
     )
     for note in done.notes:
-        typer.echo(f"note: {note}")
+        say(f"note: {note}")
     if done.dropped:
-        typer.echo(
-            f"left out, since the published forward pass never reaches them ({len(done.dropped)}):"
-        )
+        say(f"left out, since the published forward pass never reaches them ({len(done.dropped)}):")
         for key in done.dropped:
-            typer.echo(f"  {key}")
+            say(f"  {key}")

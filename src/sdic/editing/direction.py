@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from sdic.errors import InputError
 
+MOST_ROWS = 64  # of w+, more than any generator has
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Direction:
-    """A named edit of w+.
+    """A named edit of w+, a value: two are equal if all that they hold is, on whatever device.
 
     Attributes:
         name: what the edit changes, e.g. "smile".
@@ -23,6 +27,9 @@ class Direction:
         strength_range: strengths between which the edit was measured or seen to be useful.
         source: where it came from (method, samples, seed, package or paper).
         notes: whatever else is worth keeping beside it, e.g. measured side effects.
+
+    Raises:
+        InputError: a number is not finite, or vector, rows or range cannot be those of an edit.
     """
 
     name: str
@@ -32,6 +39,30 @@ class Direction:
     strength_range: tuple[float, float] = (-3.0, 3.0)
     source: str = ""
     notes: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        low, high = self.strength_range
+        if self.vector.ndim not in (1, 2) or not len(self.vector):
+            self._refuse(f"its vector has shape {list(self.vector.shape)}")
+        if not self.vector.isfinite().all() or not (math.isfinite(low) and math.isfinite(high)):
+            self._refuse("its vector or range is not finite")
+        if low > high:
+            self._refuse(f"its range, {low:g} to {high:g}, runs downwards")
+        rows = (0,) if self.rows is None else self.rows
+        if not rows or min(rows) < 0 or max(rows) >= MOST_ROWS:
+            self._refuse(f"it touches no rows, or others than 0 to {MOST_ROWS - 1}")
+
+    def _refuse(self, reason: str) -> None:
+        raise InputError(f"'{self.name}' cannot be a direction: {reason}; make it again.")
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and self._content() == other._content()
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.generator, self.rows, _plain(self.vector)))
+
+    def _content(self) -> list[Hashable]:
+        return [_plain(getattr(self, one.name)) for one in fields(self)]
 
     def apply(self, latents: Tensor, strength: float) -> Tensor:
         """Latents w+ [N,S,512] moved by strength along the direction; strength 0 is exact."""
@@ -61,7 +92,7 @@ class Direction:
             )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class AbsoluteDirection(Direction):
     """A direction that leads to a fixed coordinate, as the edit tuples of GANSpace do.
 
@@ -77,6 +108,13 @@ class AbsoluteDirection(Direction):
 
     mean: Tensor = field(default_factory=lambda: torch.zeros(512))
     target: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.mean.isfinite().all() or not math.isfinite(self.target):
+            self._refuse("its origin or target is not finite")
+        if self.vector.ndim != 1 or self.mean.shape != self.vector.shape:
+            self._refuse(f"its origin has shape {list(self.mean.shape)}")
 
     def apply(self, latents: Tensor, strength: float) -> Tensor:
         """Latents w+ [N,S,512] moved by a share of the way to the target; strength 0 is exact."""
@@ -94,9 +132,20 @@ class AbsoluteDirection(Direction):
 
 @dataclass(frozen=True)
 class Edit:
-    """Directions with strengths, applied one after the other."""
+    """Directions with strengths, applied one after the other.
+
+    Raises:
+        InputError: a strength is not finite.
+    """
 
     steps: tuple[tuple[Direction, float], ...]
+
+    def __post_init__(self) -> None:
+        for direction, strength in self.steps:
+            if not math.isfinite(strength):
+                raise InputError(
+                    f"The strength of '{direction.name}' is {strength}; give a number."
+                )
 
     @staticmethod
     def of(direction: Direction, strength: float) -> Edit:
@@ -119,3 +168,12 @@ class Edit:
         for direction, strength in self.steps:
             latents = direction.apply(latents, strength)
         return latents
+
+
+def _plain(value: Any) -> Hashable:
+    """A field as a value that can be compared and hashed; tensors by their numbers."""
+    if isinstance(value, Tensor):
+        # Adding 0 makes one of the two zeros, which are equal, too.
+        numbers = (value.detach().cpu() + 0).contiguous()
+        return (numbers.dtype, numbers.shape, numbers.view(torch.uint8).numpy().tobytes())
+    return tuple(sorted(value.items())) if isinstance(value, dict) else value

@@ -6,33 +6,29 @@ generator, whose blocks merge rows differently but work at the same sides.
 
 from __future__ import annotations
 
-import pickle
+import zipfile
+import zlib
 from collections.abc import Sequence
+from math import prod
 from pathlib import Path
-from zipfile import BadZipFile
+from typing import IO, Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from numpy.lib import format as npy
 from torch import Tensor
 
 from sdic.editing.direction import Direction
 from sdic.errors import InputError
+from sdic.files import check_readable
 from sdic.generators.base import LATENT_DIM
+from sdic.weights.checkpoints import DAMAGES, read_plain
 
+ARRAYS = (".npy", ".npz")
+SUFFIXES = (*ARRAYS, ".pt", ".pth", ".safetensors")  # of files with directions
 STYLEGAN2_ROWS = 18  # of the 1024x1024 faces: row 0 is 4x4, rows 2k-1, 2k, 2k+1 serve 4*2**k
 MOBILE_BLOCKS = 7
-# What the readers raise over a file that is damaged or of another kind.
-UNREADABLE = (
-    EOFError,
-    OSError,
-    RuntimeError,
-    ValueError,
-    BadZipFile,
-    SafetensorError,
-    pickle.UnpicklingError,
-)
+LARGEST = 2**24  # numbers in all arrays of a file; a file of GANSpace components has 40,000
 # For each of the 23 mobile rows, the StyleGAN2 row of the same layer; the last drives nothing.
 MOBILE_FROM_STYLEGAN2 = (
     0,
@@ -67,33 +63,73 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """Tensors of a .npy, .npz, .pt, .pth or .safetensors file, by name ("" if it has just one).
 
     Raises:
-        InputError: the file is missing, of another kind, or holds more than plain tensors.
+        InputError: the file is missing, of another kind, or holds more than arrays of real numbers.
+        WeightsError: see `weights.checkpoints.read_plain`.
     """
-    if not path.is_file():
-        raise InputError(
-            f"There is no file {path}; expected a direction (.npy, .pt, .safetensors)."
-        )
-    try:
-        if path.suffix in (".npy", ".npz"):
-            content = np.load(path, allow_pickle=False)
-            if isinstance(content, np.ndarray):
-                return {"": torch.from_numpy(content).float()}
-            return {key: torch.from_numpy(content[key]).float() for key in content.files}
-        if path.suffix == ".safetensors":
-            content = load_file(path)
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except UNREADABLE as error:
-        raise InputError(
-            f"{path} cannot be read as plain tensors; expected a .npy, .pt or .safetensors file "
-            "that holds arrays only. Files with other Python objects are refused for safety."
-        ) from error
+    check_readable(path, "file of directions")
+    content: Any = _read_numpy(path) if path.suffix.lower() in ARRAYS else read_plain(path)
     if isinstance(content, Tensor):
-        return {"": content.float()}
-    if isinstance(content, dict) and all(isinstance(v, Tensor) for v in content.values()):
-        return {str(key): value.float() for key, value in content.items()}
-    raise InputError(
-        f"{path} holds a {type(content).__name__}; expected a tensor or a dict of them."
+        content = {"": content}
+    if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
+        raise InputError(
+            f"{path} holds a {type(content).__name__}; expected a tensor or a dict of them."
+        )
+    for value in content.values():
+        if value.is_complex() or value.dtype == torch.bool:
+            raise _not_real(path, str(value.dtype))
+    if sum(value.numel() for value in content.values()) > LARGEST:
+        raise _too_large(path)
+    return {str(key): value.detach().float() for key, value in content.items()}
+
+
+def _read_numpy(path: Path) -> dict[str, Tensor]:
+    tensors: dict[str, Tensor] = {}
+    try:
+        with path.open("rb") as file:
+            if path.suffix.lower() == ".npy":
+                return {"": _read_array(file, path)}
+            with zipfile.ZipFile(file) as archive:
+                for member in archive.infolist():
+                    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                        raise ValueError("compressed as numpy does not")
+                    read = sum(tensor.numel() for tensor in tensors.values())
+                    with archive.open(member) as opened:
+                        array = _read_array(opened, path, LARGEST - read)
+                    tensors[member.filename.removesuffix(".npy")] = array
+    except (*DAMAGES, zlib.error) as error:
+        raise InputError(
+            f"{path} cannot be read as arrays: it is damaged, cut short or of another kind; "
+            "expected a .npy or .npz file."
+        ) from error
+    return tensors
+
+
+def _read_array(file: IO[bytes], path: Path, room: int = LARGEST) -> Tensor:
+    """One .npy array as float32; what its header says is judged before memory is asked for."""
+    version = npy.read_magic(file)
+    if version not in ((1, 0), (2, 0)):  # a third one is for names of fields alone
+        raise ValueError("version of the format")
+    read_header = npy.read_array_header_1_0 if version[0] == 1 else npy.read_array_header_2_0
+    shape, by_columns, dtype = read_header(file)
+    if dtype.kind not in "fiu" or dtype.itemsize > 8:
+        raise _not_real(path, dtype.name)
+    if not 0 <= prod(shape) <= room:  # reading a negative number of bytes would read all
+        raise _too_large(path)
+    numbers = np.frombuffer(file.read(prod(shape) * dtype.itemsize), dtype)
+    array = numbers.reshape(shape, order="F" if by_columns else "C")
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused
+        return torch.from_numpy(np.array(array, np.float32, order="C"))
+
+
+def _not_real(path: Path, found: str) -> InputError:
+    return InputError(
+        f"{path} holds values of type {found}; expected real numbers of at most 64 bits."
+    )
+
+
+def _too_large(path: Path) -> InputError:
+    return InputError(
+        f"{path} holds more than {LARGEST:,} numbers; a direction has {LATENT_DIM} for each row."
     )
 
 
@@ -132,6 +168,7 @@ def read_foreign(
 
     Raises:
         InputError: the file cannot be used.
+        WeightsError: see `weights.checkpoints.read_plain`.
     """
     tensors = read_tensors(path)
     if key not in tensors and len(tensors) != 1:

@@ -23,7 +23,7 @@ PUBLISHED_KEYS = {"mean", "comp", "std"}
 
 
 @dataclass(frozen=True)
-class Components:
+class PrincipalComponents:
     """Principal components of W, strongest first.
 
     Attributes:
@@ -96,7 +96,7 @@ class Components:
 @torch.no_grad()
 def principal_components(
     generator: Generator, num_samples: int = 200_000, count: int = 80, seed: int = 0
-) -> Components:
+) -> PrincipalComponents:
     """PCA of `mapping` over z, seeded.
 
     Args:
@@ -126,7 +126,7 @@ def principal_components(
     covariance = products / num_samples - torch.outer(mean, mean)
     variances, vectors = torch.linalg.eigh(covariance)
     variances, vectors = variances.flip(0).clamp_min(0), vectors.flip(1).T
-    return Components(
+    return PrincipalComponents(
         generator=generator.name,
         mean=(mean + shift).float(),
         vectors=fix_signs(vectors[:count]).float(),
@@ -142,11 +142,12 @@ def fix_signs(vectors: Tensor) -> Tensor:
     return vectors * torch.where(largest < 0, -1.0, 1.0).to(vectors)
 
 
-def read_components(path: Path, generator: str) -> Components:
+def read_components(path: Path, generator: str) -> PrincipalComponents:
     """The published file of components: mean [1,512], comp [K,1,512], std [K]; .pt, .npz.
 
     Raises:
         InputError: the file cannot be used.
+        WeightsError: see `weights.checkpoints.read_plain`.
     """
     tensors = read_tensors(path)
     if PUBLISHED_KEYS - set(tensors):
@@ -161,7 +162,9 @@ def read_components(path: Path, generator: str) -> Components:
             f"{path} has comp {list(tensors['comp'].shape)} and std {list(std.shape)}; expected "
             f"K x 1 x {LATENT_DIM} and K."
         )
-    return Components(
+    if not all(tensors[key].isfinite().all() for key in PUBLISHED_KEYS):
+        raise InputError(f"{path} holds numbers that are not finite; make the file again.")
+    return PrincipalComponents(
         generator=generator,
         mean=tensors["mean"].reshape(LATENT_DIM),
         vectors=tensors["comp"].reshape(-1, LATENT_DIM),

@@ -9,6 +9,7 @@ GANSpace's absolute rule has a tensor `NAME/mean` too, and its `target` in the J
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -18,20 +19,20 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from sdic.editing.catalogue import DAMAGES, FORMAT, Description, library_file, read_descriptions
 from sdic.editing.direction import AbsoluteDirection, Direction
-from sdic.editing.foreign import read_foreign
+from sdic.editing.foreign import SUFFIXES, read_foreign
 from sdic.errors import InputError
 from sdic.files import read_tensors, save_tensors
 from sdic.generators.base import LATENT_DIM
 
-FORMAT = "sdic-directions-1"
-DATA = Path(__file__).parent / "data"
+SUFFIX = ".safetensors"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 
 def load_library(generator: str = "mobile") -> dict[str, Direction]:
     """The directions that ship for a generator, by name; empty where none do."""
-    path = DATA / f"{generator}.safetensors"
+    path = library_file(generator)
     return load_directions(path) if path.is_file() else {}
 
 
@@ -39,14 +40,17 @@ def get(spec: str, generator: str = "mobile") -> Direction:
     """One direction: `NAME` of the shipped library, `FILE:NAME`, or a FILE with just one.
 
     A file is a library (.safetensors) or a vector of other projects (see `foreign.read_foreign`).
+    It is told from a name by its folder or its suffix: `smile` is always the one that ships,
+    `./smile` a file.
 
     Raises:
         InputError: there is no such direction or file, or it belongs to another generator.
+        WeightsError: see `foreign.read_foreign`.
     """
-    if "." not in Path(spec).name and not Path(spec).is_file():
-        return _pick(load_library(generator), spec, f"the library of '{generator}'")
     path, name = _split(spec)
-    if path.suffix != ".safetensors":
+    if path is None:
+        return _pick(load_library(generator), name, f"the library of '{generator}'")
+    if path.suffix.lower() != SUFFIX:
         return read_foreign(path, generator)
     directions = load_directions(path)
     if not name and len(directions) == 1:
@@ -60,17 +64,16 @@ def get(spec: str, generator: str = "mobile") -> Direction:
     return direction
 
 
-def _split(spec: str) -> tuple[Path, str]:
-    """`FILE:NAME` or `FILE` into both parts; a drive letter is no name."""
-    if Path(spec).is_file():
+def _split(spec: str) -> tuple[Path | None, str]:
+    """`FILE:NAME`, `FILE` or `NAME` as file and name; a drive letter is no file."""
+    file, _, name = spec.rpartition(":")
+    if _is_path(spec) and (os.path.isfile(spec) or not _is_path(file)):
         return Path(spec), ""
-    path, _, name = spec.rpartition(":")
-    if not Path(path).is_file():
-        raise InputError(
-            f"There is no file '{path or spec}' to read a direction from. Give NAME, FILE or "
-            "FILE:NAME; `sdic directions list` shows the names that ship."
-        )
-    return Path(path), name
+    return (Path(file), name) if _is_path(file) else (None, spec)
+
+
+def _is_path(text: str) -> bool:
+    return any(mark in text for mark in ("/", os.sep)) or text.lower().endswith(SUFFIXES)
 
 
 def _pick(directions: Mapping[str, Direction], name: str, where: str) -> Direction:
@@ -81,12 +84,15 @@ def _pick(directions: Mapping[str, Direction], name: str, where: str) -> Directi
 
 
 def save_directions(directions: Iterable[Direction], path: Path) -> None:
-    """Write directions of one generator into one file, in the order given.
+    """Write directions of one generator into one file, in the order given, whole or not at all.
 
     Raises:
         InputError: there are none, two share a name, a name is not lower-case letters, digits,
-            dots, underscores and hyphens, or their generators differ.
+            dots, underscores and hyphens, their generators differ, or the file cannot be written
+            or would not be known as one of directions by its suffix.
     """
+    if path.suffix.lower() != SUFFIX:
+        raise InputError(f"A file of directions cannot be named {path}; its name ends in {SUFFIX}.")
     tensors: dict[str, Tensor] = {}
     table: dict[str, dict[str, Any]] = {}
     generators = set()
@@ -123,54 +129,35 @@ def load_directions(path: Path) -> dict[str, Direction]:
     Raises:
         InputError: the file is missing, is no such file, or its parts do not fit each other.
     """
-    if not path.is_file():
-        raise InputError(f"There is no file {path}; expected a file of directions (.safetensors).")
+    described = read_descriptions(path)
     try:
-        tensors, metadata = read_tensors(path)
-    except SafetensorError as error:
-        raise InputError(f"{path} is not a readable safetensors file ({error}).") from error
-    if metadata.get("format") != FORMAT:
+        tensors, _ = read_tensors(path)
+        return {name: _direction(one, tensors) for name, one in described.items()}
+    except (*DAMAGES, SafetensorError, OSError) as error:
         raise InputError(
-            f"{path} is not a file of directions; expected the format '{FORMAT}' in its metadata. "
-            "Vectors of other projects come in with `sdic directions import`."
-        )
-    try:
-        table = json.loads(metadata["directions"])
-        return {
-            name: _direction(name, entry, tensors, metadata["generator"])
-            for name, entry in table.items()
-        }
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(
-            f"The table of directions in {path} is damaged ({error}); make the file again."
+            f"The table of directions in {path} is damaged ({str(error)[:100]}); make it again."
         ) from error
 
 
-def _direction(
-    name: str, entry: Mapping[str, Any], tensors: Mapping[str, Tensor], generator: str
-) -> Direction:
-    low, high = entry["range"]
-    rows = entry["rows"]
+def _direction(described: Description, tensors: Mapping[str, Tensor]) -> Direction:
+    name = described.name
     vector = tensors[name].to(torch.float32)
-    if vector.shape[-1] != LATENT_DIM or vector.ndim > 2:
-        raise ValueError(f"'{name}' has shape {list(vector.shape)}")
-    direction = Direction(
-        name=name,
-        vector=vector,
-        generator=generator,
-        rows=None if rows is None else tuple(int(row) for row in rows),
-        strength_range=(float(low), float(high)),
-        source=str(entry["source"]),
-        notes={str(key): str(value) for key, value in entry["notes"].items()},
-    )
-    if "target" not in entry:
-        return direction
+    if not _NAME.fullmatch(name) or vector.ndim not in (1, 2) or vector.shape[-1] != LATENT_DIM:
+        raise ValueError(f"{name!r} has shape {list(vector.shape)}")
+    values = vars(described).copy()
+    target = values.pop("target")
+    if target is None:
+        return Direction(vector=vector, **values)
     mean = tensors[f"{name}/mean"].to(torch.float32)
-    return AbsoluteDirection(**vars(direction), mean=mean, target=float(entry["target"]))
+    return AbsoluteDirection(vector=vector, mean=mean, target=target, **values)
 
 
 def merge_into(path: Path, directions: Iterable[Direction]) -> None:
-    """Add directions to a file, which is made if it is missing; equal names are replaced."""
-    existing = load_directions(path) if path.is_file() else {}
+    """Add directions to a file, which is made if it is missing; equal names are replaced.
+
+    Raises:
+        InputError: see `load_directions` and `save_directions`.
+    """
+    existing = load_directions(path) if os.path.lexists(path) else {}
     existing.update({direction.name: direction for direction in directions})
     save_directions(existing.values(), path)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sdic.editing.direction import Direction
 from sdic.editing.samples import SIZE, Report, Scorer
+from sdic.editing.units import to_strength
 from sdic.errors import InputError
 from sdic.generators.base import Generator
 
@@ -36,10 +37,12 @@ def measure(
         For each scorer [T], in its own unit: mean of the score after less before the edit.
 
     Raises:
-        InputError: there is no sample, strength or scorer.
+        InputError: there is no sample, strength or scorer, or a strength that
+            `units.to_strength` refuses.
     """
     if not len(latents) or not strengths or not scorers:
         raise InputError("Measuring needs at least one sample, one strength and one scorer.")
+    strengths = [to_strength(direction, strength) for strength in strengths]
     before = _score(generator, latents, scorers)
     changes: dict[str, list[Tensor]] = {name: [] for name in scorers}
     for done, strength in enumerate(strengths, start=1):

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sdic.editing.direction import Direction, Edit
 from sdic.editing.samples import to_pictures
+from sdic.editing.units import to_strength
 from sdic.errors import InputError
 from sdic.generators.base import Generator
 
@@ -40,10 +41,11 @@ def strip(synthesis: Synthesis, direction: Direction, strengths: Sequence[float]
         strengths: one for each column.
 
     Raises:
-        InputError: no strength is given.
+        InputError: no strength is given, or one that `units.to_strength` refuses.
     """
     if not strengths:
         raise InputError("A strip needs at least one strength.")
+    strengths = [to_strength(direction, strength) for strength in strengths]
     columns = [to_pictures(synthesis(Edit.of(direction, strength))) for strength in strengths]
     side = columns[0][0].width
     header = max(16, side // 12)

@@ -1,7 +1,8 @@
 """Samples of a generator with the scores that classifiers give them, kept on disk.
 
 A sample depends on the seed and its number only. Its image is made once; its score by each scorer
-is computed once. So a second attribute, or a larger set, costs only what is new.
+is computed once, and anew when the scorer's network was trained anew. So a second attribute, or a
+larger set, costs only what is new.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ import numpy as np
 import torch
 from PIL import Image
 from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from sdic.errors import InputError
-from sdic.files import save_tensors
+from sdic.files import make_folder, read_tensors, save_tensors, whole
 from sdic.generators.base import Generator
+from sdic.images import to_tensor, to_uint8
 from sdic.runtime.delegating import DelegatingGenerator, original
 
 SIZE = 256
@@ -67,13 +68,22 @@ class Condition:
         return scores > self.bound if self.above else scores < self.bound
 
 
-def fingerprint(generator: Generator) -> str:
-    """Twelve hexadecimal digits that change with any weight of the generator."""
+def fingerprint(network: nn.Module) -> str:
+    """Twelve hexadecimal digits that change with any weight of a network."""
     digest = hashlib.sha256()
-    for key, value in sorted(generator.state_dict().items()):
+    for key, value in sorted(network.state_dict().items()):
         digest.update(key.encode())
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:12]
+
+
+def scorer_fingerprint(scorer: Scorer) -> str:
+    """Twelve hexadecimal digits that change with the kind of a scorer and with its weights."""
+    owner = getattr(scorer, "__self__", scorer)  # of a method, such as a margin, its network
+    if not isinstance(owner, nn.Module):
+        return hashlib.sha256(getattr(owner, "__qualname__", "").encode()).hexdigest()[:12]
+    kinds = [type(part).__qualname__ for part in owner.modules()]
+    return hashlib.sha256(f"{kinds} {fingerprint(owner)}".encode()).hexdigest()[:12]
 
 
 class SampleSet:
@@ -111,7 +121,7 @@ class SampleSet:
         They are kept as JPEG of quality 95 with full colour resolution, and read back from there
         every time, so that scores do not depend on what was cached.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         missing = [i for i in range(first, last) if not self._path(i).is_file()]
         latents = self.latents(last)[missing] if missing else torch.empty(0)
         for start in range(0, len(missing), BATCH):
@@ -120,12 +130,14 @@ class SampleSet:
 
     @torch.no_grad()
     def scores(self, name: str, scorer: Scorer, num: int, report: Report | None = None) -> Tensor:
-        """Scores [num] of the first samples by a scorer on the CPU, kept under its name.
+        """Scores [num] of the first samples by a scorer on the CPU.
+
+        They are kept under its name and `scorer_fingerprint`.
 
         Raises:
-            InputError: the kept scores cannot be read, or the scorer gives another shape.
+            InputError: what is kept cannot be read, or the scorer gives another shape.
         """
-        path = self.folder / f"scores-{name}.safetensors"
+        path = self.folder / f"scores-{name}-{scorer_fingerprint(scorer)}.safetensors"
         known = _read_scores(path)
         chunk = 16 * BATCH
         while len(known) < num:
@@ -150,27 +162,37 @@ class SampleSet:
         latents = self.generator.broadcast(w.to(self.generator.mean_latent))
         pictures = to_pictures(self.generator(latents, size=SIZE))
         for number, picture in zip(numbers, pictures, strict=True):
-            part = self._path(number).with_suffix(".part")
-            picture.save(part, "JPEG", quality=QUALITY, subsampling=0)
-            part.replace(self._path(number))  # a file that is there is whole
+            with whole(self._path(number)) as path:
+                picture.save(path, "JPEG", quality=QUALITY, subsampling=0)
 
 
 def to_pictures(images: Tensor) -> list[Image.Image]:
     """Images [N,3,H,W] in about [-1,1] as pictures; values outside are clamped."""
-    levels = ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-    return [Image.fromarray(array) for array in levels.permute(0, 2, 3, 1).cpu().numpy()]
+    return [Image.fromarray(pixels) for pixels in to_uint8(images)]
 
 
 def _read(path: Path) -> Tensor:
-    with Image.open(path) as picture:
-        array = np.asarray(picture.convert("RGB"))
-    return torch.from_numpy(array.copy()).permute(2, 0, 1).float() / 127.5 - 1
+    try:
+        with Image.open(path) as picture:
+            array = np.array(picture.convert("RGB"))
+        if array.shape != (SIZE, SIZE, 3):
+            raise ValueError(f"shape {array.shape}")
+    except (OSError, SyntaxError, ValueError) as error:
+        raise _damaged(path) from error
+    return to_tensor(array)[0]
 
 
 def _read_scores(path: Path) -> Tensor:
     if not path.is_file():
         return torch.empty(0)
     try:
-        return load_file(path)["scores"]
-    except (SafetensorError, KeyError) as error:
-        raise InputError(f"Kept scores {path} cannot be read; delete the file.") from error
+        scores = read_tensors(path)[0]["scores"]
+        if scores.ndim != 1:
+            raise ValueError(f"shape {list(scores.shape)}")
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise _damaged(path) from error
+    return scores
+
+
+def _damaged(path: Path) -> InputError:
+    return InputError(f"What is kept in {path} cannot be read; delete the file, it is made anew.")

@@ -15,6 +15,7 @@ from sdic.errors import InputError
 UNIT, PER_STRENGTH = "unit", "per_strength"  # keys of the notes
 SUFFIXES = {"y": "years", "deg": "degrees"}
 SHARE = "%"
+REACH = 10  # strengths beyond this many times the useful range are refused
 FORMS = "a number (strength), 80% (share of the useful range), +15y (years) or -20deg (degrees)"
 _AMOUNT = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([a-zA-Z%]*)\s*")
 
@@ -30,10 +31,25 @@ def to_strength(direction: Direction, amount: str | float) -> float:
             range, "-100%" its lower end.
 
     Raises:
-        InputError: the text is no amount, or the direction has no calibration in this unit.
+        InputError: the text is no amount, the direction has no calibration in this unit, or the
+            strength is not finite or lies beyond all that was ever measured.
     """
-    if not isinstance(amount, str):
-        return float(amount)
+    try:
+        strength = _read(direction, amount) if isinstance(amount, str) else float(amount)
+    except OverflowError:  # an integer that no float holds
+        strength = math.inf
+    if not math.isfinite(strength):
+        raise InputError(f"The strength of '{direction.name}' is {strength}; give a number.")
+    low, high = direction.strength_range
+    if abs(strength) > REACH * max(-low, high):
+        raise InputError(
+            f"The strength {strength:.3g} of '{direction.name}' is far outside its useful range, "
+            f"{low:g} to {high:g}; at most {REACH} times that is applied."
+        )
+    return strength
+
+
+def _read(direction: Direction, amount: str) -> float:
     match = _AMOUNT.fullmatch(amount)
     if match is None or match[2] not in ("", SHARE, *SUFFIXES):
         raise InputError(f"'{amount}' is no amount of '{direction.name}'; expected {FORMS}.")

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as nnf
 
 from sdic.encoders.efficientnet import STAGES, EfficientNetLite0
+from sdic.encoders.layers import resize_area
 from sdic.generators.base import LATENT_DIM
 
 # Trunk stages that the heads read, with the channels each is reduced to and the side of its grid.
@@ -50,7 +51,7 @@ class CompactEncoder(nn.Module):
     def taps(self, images: Tensor) -> list[Tensor]:
         """What the heads read of the trunk: pooled maps of images [N,3,256,256] in [-1,1]."""
         maps = self.trunk.stages(images)
-        return [nnf.adaptive_avg_pool2d(maps[i], side) for i, _, side in TAPS]
+        return [resize_area(maps[i], side) for i, _, side in TAPS]
 
     def embed(self, taps: list[Tensor]) -> Tensor:
         """The heads' common input, made of `taps`."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -56,8 +57,11 @@ class E4EEncoder(nn.Module):
 
     Attributes:
         mean_latent: [S,512], added to every code.
-        stage: number of rows after the first that have an offset (progressive training).
+        stage: number of rows after the first that have an offset (progressive training); in the
+            state dict, as "stage", where it is not all of them.
     """
+
+    OPTIONAL_KEYS = ("stage",)  # published files have none; see `weights.checkpoints.load_strict`
 
     def __init__(
         self,
@@ -93,6 +97,18 @@ class E4EEncoder(nn.Module):
                 f"Stage {stage} was asked for; the encoder has stages 0 to {self.num_styles - 1}."
             )
         self.stage = stage
+
+    def _save_to_state_dict(
+        self, destination: dict[str, Any], prefix: str, keep_vars: bool
+    ) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        if self.stage < self.num_styles - 1:
+            destination[prefix + "stage"] = torch.tensor(self.stage)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        stage = state_dict.pop(prefix + "stage", torch.tensor(self.num_styles - 1))
+        self.set_stage(-1 if stage.is_floating_point() or stage.numel() != 1 else int(stage))
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def forward(self, images: Tensor) -> Tensor:
         """Images [N,3,H,W] in [-1,1] to latents w+ [N,S,512]; H and W are meant to be 256."""

@@ -45,11 +45,7 @@ class Refined(Inverter):
     def __init__(self, inverter: Inverter, optimisation: Optimisation, steps: int) -> None:
         super().__init__(inverter.generator)
         self.inverter, self.optimisation, self.steps = inverter, optimisation, steps
-        self.transfer, self.release, self.gains = (
-            inverter.transfer,
-            inverter.release,
-            inverter.gains,
-        )
+        self.settings = {"method": inverter.settings, "steps": steps}
 
     @property
     def settings(self) -> RefinedSettings:
@@ -62,13 +58,8 @@ class Refined(Inverter):
         """Those of the method."""
         return self.inverter.networks
 
-    def invert(self, images: Tensor, progress: Progress | None = None) -> Inversion:
-        """Invert images [N,3,256,256] in [-1,1], then refine.
-
-        Raises:
-            InputError: the images have another shape or range.
-        """
-        inversion = self.inverter.invert(images)
+    def _invert(self, images: Tensor, progress: Progress | None) -> Inversion:
+        inversion = self.inverter._invert(images, None)
         return self.optimisation.refine(inversion, images, self.steps, progress)
 
     def synthesize(

@@ -109,9 +109,7 @@ def method_digest(inverter: Inverter) -> str:
     digest.update(repr(tuple(generator.feature_shape)).encode())
     for name, network in sorted(inverter.networks.items()):
         _update(digest, name, network)
-    rule = type(inverter.transfer).__name__, inverter.release, sorted(inverter.gains.items())
-    digest.update(repr(rule).encode())
-    _update(digest, "transfer", inverter.transfer)
+    digest.update(repr(inverter.settings).encode())
     return digest.hexdigest()[:16]
 
 

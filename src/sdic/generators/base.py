@@ -6,29 +6,59 @@ image. SDIC (eq. 5 and 6) changes F between the two, and an edit needs only the 
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
+from sdic import domains
+from sdic.domains import Domain
 from sdic.errors import InputError
 
 LATENT_DIM = 512
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Which generator something was made with, as files say it.
+
+    Attributes:
+        family: key of the architecture in the registry (`sdic.generators.create`).
+        domain: key of what it shows (`sdic.domains`).
+        space: which W its codes live in; directions belong to a space, see `generators.spaces`.
+        fingerprint: of all its weights; inversions belong to it.
+    """
+
+    family: str
+    domain: str
+    space: str
+    fingerprint: str
 
 
 class Generator(nn.Module, ABC):
     """A pretrained StyleGAN-like generator, split at its feature layer, frozen by default.
 
     Attributes:
-        name: key of the generator in the registry (`sdic.generators.create`).
+        name: key of the generator's family in the registry (`sdic.generators.create`).
+        domain: what it shows.
+        space: which W its codes live in; directions belong to a space, see `generators.spaces`.
         num_styles: rows of a w+ code.
+        row_layers: for each row the layer of a StyleGAN2 that it acts on (0 is the first
+            convolution, the last one is the image head), so that rows of two generators of one
+            space can be told to be the same.
         resolution: side of the generated image in pixels.
         feature_shape: (channels, height, width) of F.
         mean_latent: [512], the mean of `mapping` over z.
     """
 
     name: str
+    domain: Domain = domains.FACES
+    space: str
     num_styles: int
+    row_layers: tuple[int, ...]
     resolution: int
     feature_shape: tuple[int, int, int]
     mean_latent: Tensor
@@ -66,6 +96,20 @@ class Generator(nn.Module, ABC):
     def forward(self, w_plus: Tensor, size: int | None = None) -> Tensor:
         """One whole pass: latents w+ [N,S,512] to images [N,3,size,size]."""
         return self.from_features(self.to_features(w_plus), w_plus, size)
+
+    @cached_property
+    def identity(self) -> Identity:
+        """Which generator this is; of its weights as they are at the first look."""
+        return Identity(self.name, self.domain.name, self.space, self._fingerprint())
+
+    def _fingerprint(self) -> str:
+        """Sixteen hexadecimal digits for all weights."""
+        digest = hashlib.blake2b(digest_size=8)
+        for name, tensor in self.state_dict().items():
+            digest.update(name.encode())
+            flat = tensor.detach().cpu().contiguous().flatten()
+            digest.update(flat.view(torch.uint8).numpy())
+        return digest.hexdigest()
 
     def check_size(self, size: int | None) -> int:
         """The side of the image asked for, in pixels; None is the full resolution.

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as nnf
 
 from sdic.generators.base import LATENT_DIM, Generator
+from sdic.generators.spaces import FFHQ
 
 # Channels that come out of each block; block i works at side 8 * 2**i.
 BLOCK_CHANNELS = (512, 512, 512, 512, 256, 128, 64)
@@ -137,6 +138,7 @@ class MobileStyleGAN(Generator):
     """
 
     name = "mobile"
+    space = FFHQ  # its mapping network is that of StyleGAN2-FFHQ
 
     def __init__(
         self, block_channels: Sequence[int] = BLOCK_CHANNELS, feature_block: int = FEATURE_BLOCK
@@ -144,6 +146,10 @@ class MobileStyleGAN(Generator):
         super().__init__()
         blocks = len(block_channels)
         self.num_styles = 2 + 3 * blocks
+        # Row 0, then for each block a layer that upsamples, one more, and an image head, whose row
+        # is that of the next block's first layer.
+        rows = [(2 * i + 1, 2 * i + 2, 2 * i + 3) for i in range(blocks)]
+        self.row_layers = (0, *(layer for block in rows for layer in block), 2 * blocks + 1)
         self.resolution = 2 ** (blocks + 3)
         self.feature_block = feature_block
         side = 8 * 2**feature_block
@@ -193,11 +199,6 @@ class MobileStyleGAN(Generator):
             scales += block.styles(w1, w2)  # type: ignore[operator]
         scales.append(self.to_image_modulation(w_plus[:, 3 * len(self.blocks)]))
         return torch.cat(scales, dim=1).flatten(1)
-
-    def preview_maps(self, features: Tensor, w_plus: Tensor) -> Tensor:
-        """The map [N,C,R/4,R/4] one block before the image, which `mobile_head` reads."""
-        features, w_plus = features.to(self.constant.dtype), w_plus.to(self.constant.dtype)
-        return self._run_blocks(features, w_plus, self.feature_block + 1, len(self.blocks) - 1)
 
     def _run_blocks(self, x: Tensor, w_plus: Tensor, first: int, last: int) -> Tensor:
         for i in range(first, last):

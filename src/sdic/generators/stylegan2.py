@@ -18,6 +18,7 @@ from torch.nn import functional as nnf
 
 from sdic.errors import InputError, WeightsError
 from sdic.generators.base import LATENT_DIM, Generator
+from sdic.generators.spaces import space_of
 from sdic.generators.stylegan2_layers import (
     Constant,
     MappingLayer,
@@ -75,6 +76,7 @@ class StyleGAN2(Generator):
         self.resolution = resolution
         self.num_layers = 2 * levels + 1
         self.num_styles = 2 * levels + 2
+        self.row_layers = tuple(range(self.num_styles))
         if not 1 <= feature_layer < self.num_layers:
             raise InputError(
                 f"There is no feature layer {feature_layer} in a StyleGAN2 of resolution "
@@ -143,6 +145,11 @@ class StyleGAN2(Generator):
         random = torch.Generator("cpu").manual_seed(seed)
         z = torch.randn(samples, LATENT_DIM, generator=random)
         return self.mapping(z.to(self.mean_latent)).mean(dim=0)
+
+    @property
+    def space(self) -> str:  # type: ignore[override]
+        """FFHQ's where the mapping network is FFHQ's, else a space of its own."""
+        return space_of(self.mapping)
 
     def mapping(self, z: Tensor) -> Tensor:
         return self.style(z)  # type: ignore[no-any-return]

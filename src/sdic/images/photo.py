@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +47,21 @@ class Photo:
         """The same photo with other pixels [H,W,3]; alpha stays only if the size is the same."""
         same_size = rgb.shape[:2] == self.rgb.shape[:2]
         return replace(self, rgb=rgb, alpha=self.alpha if same_size else None)
+
+    def save(self, path: Path | str, **options: Any) -> Path:
+        """Write the picture with its metadata and transparency; see `images.write`.
+
+        Args:
+            path: its suffix chooses the format.
+            options: of `images.write`; unless told otherwise the file says that a generative model
+                changed the photo.
+
+        Raises:
+            InputError: see there.
+        """
+        from sdic.images.writing import write
+
+        return write(path, self, **options)
 
 
 def check_rgb(rgb: Pixels) -> None:

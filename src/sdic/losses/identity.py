@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as nnf
 
 from sdic.encoders.irse import IRSE50
+from sdic.encoders.layers import resize_area
 from sdic.errors import InputError
 from sdic.weights.checkpoints import load_strict, read_checkpoint
 
@@ -70,7 +71,7 @@ class ArcFace(nn.Module):
             raise InputError(
                 f"ArcFace got images of shape {list(images.shape)}; expected [N,3,256,256]."
             )
-        faces = nnf.adaptive_avg_pool2d(images[:, :, FACE_ROWS, FACE_COLUMNS], ARCFACE_SIZE)
+        faces = resize_area(images[:, :, FACE_ROWS, FACE_COLUMNS], ARCFACE_SIZE)
         return nnf.normalize(self.output_layer(self.body(self.input_layer(faces))).float())
 
 

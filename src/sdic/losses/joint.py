@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from sdic.errors import InputError
 from sdic.losses.identity import IdentityLoss
 from sdic.losses.perceptual import PerceptualLoss
 
@@ -59,17 +60,23 @@ class Target:
 
 @dataclass(frozen=True)
 class Compensation:
-    """Latents [N,S,512] and features [N,C,H,W] before and after compensation.
+    """Codes and features of N photos before and after compensation, and what lies between.
 
-    `discrepancy` and `predicted_discrepancy` [N,3,H,W] are x - R0 and D, where that term is used.
+    Attributes:
+        latents: w [N,S,512].
+        new_latents: w* [N,S,512].
+        features: F [N,C,H,W], the generator's own features of w.
+        new_features: F* [N,C,H,W].
+        initial: R_o [N,3,H,W] in [-1,1], where there is one.
+        discrepancy: D, as DIPN gives it, where there is one.
     """
 
     latents: Tensor
     new_latents: Tensor
     features: Tensor
     new_features: Tensor
+    initial: Tensor | None = None
     discrepancy: Tensor | None = None
-    predicted_discrepancy: Tensor | None = None
 
 
 class JointLoss(nn.Module):
@@ -113,17 +120,25 @@ class JointLoss(nn.Module):
             terms["identity"] = self.identity.distance(embeddings, target.embeddings)
         return terms
 
-    def editing(self, pair: Compensation) -> dict[str, Tensor]:
-        """Terms of L_edit (eq. 8), unweighted, each [N]; the L1 norms are means over elements."""
+    def editing(self, pair: Compensation, images: Tensor | None = None) -> dict[str, Tensor]:
+        """Terms of L_edit (eq. 8), unweighted, each [N]; the L1 norms are means over elements.
+
+        Args:
+            pair: before and after compensation.
+            images: I [N,3,H,W], for the term `discrepancy`: D against I - R_o, for a D of three
+                channels.
+        """
         weights = self.weights
         terms = {}
         if weights.edit_latents:
             terms["edit_latents"] = _distance(pair.new_latents, pair.latents, weights.edit_norm)
         if weights.edit_features:
             terms["edit_features"] = _distance(pair.new_features, pair.features, weights.edit_norm)
-        predicted, true = pair.predicted_discrepancy, pair.discrepancy
-        if weights.discrepancy and predicted is not None and true is not None:
-            terms["discrepancy"] = _distance(predicted, true, "l1")
+        predicted, initial = pair.discrepancy, pair.initial
+        if weights.discrepancy and predicted is not None and initial is not None:
+            if images is None:
+                raise InputError("The term 'discrepancy' needs the images; give them, too.")
+            terms["discrepancy"] = _distance(predicted, images - initial, "l1")
         return terms
 
     def weigh(self, terms: dict[str, Tensor]) -> Tensor:
@@ -148,7 +163,7 @@ class JointLoss(nn.Module):
             target = self.target(target)
         terms = self.reconstruction(results, target)
         if pair is not None:
-            terms |= self.editing(pair)
+            terms |= self.editing(pair, target.images)
         means = {name: term.mean() for name, term in terms.items()}
         return self.weigh(means), {name: mean.detach() for name, mean in means.items()}
 

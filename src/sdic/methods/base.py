@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor
 from torch.func import functional_call
 
+from sdic import domains
 from sdic.editing.direction import Edit
 from sdic.errors import InputError
-from sdic.generators.base import Generator
-from sdic.methods.transfer import Addition, released
+from sdic.generators.base import Generator, Identity
+from sdic.images import resize_area
+from sdic.runtime.backends import accelerate, accelerate_network, resolve_backend
 from sdic.runtime.delegating import original
 
-INVERSION_SIZE = 256  # side of the images that a method sees
+INVERSION_SIZE = domains.FACES.size[0]  # side of the images that a method sees
 
 # Called after each step of a method that iterates: (steps done, steps in all, loss).
 Progress = Callable[[int, int, float], None]
+
+AnyInverter = TypeVar("AnyInverter", bound="Inverter")
 
 
 @dataclass
@@ -29,29 +34,50 @@ class Inversion:
 
     Attributes:
         method: key of the method in the registry.
-        generator: key of the generator.
+        generator: which generator it was made with; a fingerprint of "" is not known (old files).
         latents: w* [N,S,512], the latents of the final pass.
         base_latents: w [N,S,512] before compensation; equal to `latents` in methods without one.
             The features before and after an edit (eq. 6) come from these.
         features: F* [N,C,H,W] put in place of the generator's own, or None to use its own.
         weights: generator parameters that the method changed, by name (PTI, HyperStyle).
         reconstruction: [N,3,256,256] in [-1,1], what `synthesize` gives at 256 without an edit.
+        render: the same at the size at which it was made; it is not kept in files.
         metadata: texts that travel with the file, e.g. where in which photo the crop lay.
-        photo: [N,3,256,256] in [-1,1], what was inverted, in methods whose edits need it.
+        extras: whatever else a method's edits need, by name, e.g. the photo [N,3,256,256].
     """
 
     method: str
-    generator: str
+    generator: Identity
     latents: Tensor
     base_latents: Tensor
     features: Tensor | None
     reconstruction: Tensor
     weights: dict[str, Tensor] = field(default_factory=dict)
     metadata: dict[str, str] = field(default_factory=dict)
-    photo: Tensor | None = None
+    extras: dict[str, Tensor] = field(default_factory=dict)
+    render: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.latents)
+
+    def to(self, device: torch.device) -> Inversion:
+        """The same inversion on another device."""
+
+        def moved(values: dict[str, Tensor]) -> dict[str, Tensor]:
+            return {name: value.to(device) for name, value in values.items()}
+
+        return Inversion(
+            self.method,
+            self.generator,
+            self.latents.to(device),
+            self.base_latents.to(device),
+            None if self.features is None else self.features.to(device),
+            self.reconstruction.to(device),
+            moved(self.weights),
+            self.metadata,
+            moved(self.extras),
+            None if self.render is None else self.render.to(device),
+        )
 
 
 def check_images(images: Tensor) -> None:
@@ -59,53 +85,63 @@ def check_images(images: Tensor) -> None:
     expected = f"expected float images [N,3,{INVERSION_SIZE},{INVERSION_SIZE}] in [-1,1]"
     if images.ndim != 4 or images.shape[1:] != (3, INVERSION_SIZE, INVERSION_SIZE):
         raise InputError(f"Got images of shape {list(images.shape)}; {expected}.")
-    if not images.is_floating_point() or images.abs().max() > 1 + 1e-3:
+    if not images.is_floating_point() or not images.abs().max() <= 1 + 1e-3:
         raise InputError(f"Got values of type {images.dtype} or outside [-1,1]; {expected}.")
 
 
 class Inverter(ABC):
     """An inversion method for one generator.
 
-    `invert` is the method's own; `synthesize` is the same for all of them.
+    `invert` and `synthesize` are the same for all of them: a method finds codes in `_invert`, and
+    says in `edited_features` what becomes of its F* when they are edited.
 
     Attributes:
         generator: what it inverts into.
-        transfer: carries F* over to an edit, see `methods.transfer`; eq. 6 unless it is replaced.
-        release: change of the features at which what was carried over gives way, see
-            `methods.transfer.released`; 0 is never.
-        gains: by the name of a direction, how much more strongly it is applied than asked for, to
-            make up for what the compensation takes back of it.
         name: key in the registry.
         iterates: whether an inversion is a descent of many steps.
+        settings: a frozen dataclass of what else decides the result, or None.
     """
 
     name: str
     iterates: ClassVar[bool] = False
+    settings: Any = None
 
     def __init__(self, generator: Generator) -> None:
         self.generator = generator
-        self.transfer: torch.nn.Module = Addition()
-        self.release = 0.0
-        self.gains: Mapping[str, float] = {}
 
     @property
     def networks(self) -> dict[str, torch.nn.Module]:
         """The method's own networks, without the generator; the names are those of attributes."""
         return {}
 
-    def replace_networks(self, change: Callable[[torch.nn.Module], torch.nn.Module]) -> None:
-        """Put what `change` makes of each own network, and of the transfer, in its place."""
-        for name, network in self.networks.items():
-            setattr(self, name, change(network))
-        self.transfer = change(self.transfer)
-
-    @abstractmethod
-    def invert(self, images: Tensor, progress: Progress | None = None) -> Inversion:
+    def invert(
+        self,
+        images: Tensor,
+        progress: Progress | None = None,
+        size: int | None = INVERSION_SIZE,
+    ) -> Inversion:
         """Invert images [N,3,256,256] in [-1,1].
+
+        Args:
+            images: what is inverted.
+            progress: called after each step of a method that iterates.
+            size: at which the unedited image is made, at least 256; it is kept as `render`, and
+                the reconstruction is its area average. None is full resolution.
 
         Raises:
             InputError: the images have another shape or range.
         """
+        check_images(images)
+        inversion = self._invert(images, progress)
+        made = self.synthesize(inversion, size=size)
+        inversion.render = made
+        small = made.shape[-1] == INVERSION_SIZE
+        inversion.reconstruction = made if small else resize_area(made, INVERSION_SIZE)
+        return inversion
+
+    @abstractmethod
+    def _invert(self, images: Tensor, progress: Progress | None) -> Inversion:
+        """An inversion of images [N,3,256,256] in [-1,1] without its reconstruction."""
 
     @torch.no_grad()
     def synthesize(
@@ -113,61 +149,138 @@ class Inverter(ABC):
     ) -> Tensor:
         """Generate the inverted images [N,3,size,size], edited if asked for.
 
-        Compensate, then edit: `transfer` makes F* of the edited face from F*, F(w) and F(edited w),
-        with the last two of the codes before compensation; eq. 6 is F* + F(edited w) - F(w).
-        Strength 0 gives back the inversion exactly. `gains` and `release` are used where there is
-        an F*.
+        Compensate, then edit. Strength 0 gives back the inversion exactly.
 
         Raises:
-            InputError: the F* of the inversion is of another layer of the generator.
+            InputError: the inversion belongs to another generator, or its F* to another layer.
         """
-        latents, features = inversion.latents, inversion.features
-        expected = self.generator.feature_shape
-        if features is not None and tuple(features.shape[1:]) != tuple(expected):
-            raise InputError(
-                f"The inversion keeps features of {_by(features.shape[1:])}, the generator here is "
-                f"compensated at {_by(expected)}; load the checkpoint that the inversion was made "
-                "with, or invert the photo again."
-            )
-        if edit is not None:
-            if features is not None:
-                edit = edit.scaled(self.gains)
-            latents = edit.apply(latents)
-            if features is not None:
-                edited = edit.apply(inversion.base_latents)
-                if not torch.equal(edited, inversion.base_latents):
-                    base = self._to_features(inversion.base_latents, inversion.weights)
-                    changed = self._to_features(edited, inversion.weights)
-                    features = self.transfer(features, base, changed)
-                    if self.release:
-                        features = released(features, base, changed, self.release)
+        self.check(inversion)
+        if edit is None or torch.equal(edit.apply(inversion.base_latents), inversion.base_latents):
+            latents, features = inversion.latents, inversion.features
+        else:
+            edit = self.strengthened(edit, inversion)
+            latents, features = edit.apply(inversion.latents), self.edited_features(inversion, edit)
         if features is None:
-            features = self._to_features(latents, inversion.weights)
-        return self._from_features(features, latents, inversion.weights, size)
+            features = self.to_features(latents, inversion.weights)
+        return self.from_features(features, latents, inversion.weights, size)
 
-    def _to_features(self, latents: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
-        return self._call(_FirstHalf(self._runs(weights)), weights, latents)
+    def strengthened(self, edit: Edit, inversion: Inversion) -> Edit:
+        """The edit that is applied where this one is asked for; the same, unless a method says."""
+        return edit
 
-    def _from_features(
+    def edited_features(self, inversion: Inversion, edit: Edit) -> Tensor | None:
+        """F* [N,C,H,W] after an edit that changes the latents; None to use the generator's own.
+
+        Eq. 6: F* + F(edited w) - F(w), both of the codes before compensation.
+        """
+        if inversion.features is None:
+            return None
+        base, changed = self.features_of_edit(inversion, edit)
+        return inversion.features + changed - base
+
+    def features_of_edit(self, inversion: Inversion, edit: Edit) -> tuple[Tensor, Tensor]:
+        """F(w) and F(edited w), [N,C,H,W] each, of the codes before compensation."""
+        codes, weights = inversion.base_latents, inversion.weights
+        return self.to_features(codes, weights), self.to_features(edit.apply(codes), weights)
+
+    def made(
+        self,
+        latents: Tensor,
+        *,
+        base_latents: Tensor | None = None,
+        features: Tensor | None = None,
+        weights: Mapping[str, Tensor] | None = None,
+    ) -> Inversion:
+        """An inversion of this method and generator, without its reconstruction."""
+        return Inversion(
+            self.name,
+            original(self.generator).identity,
+            latents,
+            latents if base_latents is None else base_latents,
+            features,
+            latents.new_empty(0),
+            dict(weights or {}),
+        )
+
+    def check(self, inversion: Inversion) -> None:
+        """Raise InputError unless the inversion can be generated here.
+
+        Raises:
+            InputError: it was made with another generator, or keeps features of another layer.
+        """
+        check_generator(inversion, original(self.generator))
+
+    def on_backend(self: AnyInverter, backend: str, device: str) -> AnyInverter:
+        """A copy whose generator and networks are run by a backend on a device.
+
+        Args:
+            backend: see `runtime.backends.resolve_backend`.
+            device: a torch device.
+
+        Raises:
+            InputError: there is no such backend.
+        """
+        backend = resolve_backend(self.generator, backend, device)
+        there = copy.copy(self)
+        there.generator = accelerate(self.generator, backend, device)
+        for name, network in self.networks.items():
+            setattr(there, name, accelerate_network(network, backend, device))
+        return there
+
+    def to_features(self, latents: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
+        """First half of the generator, with some of its weights changed."""
+        half = _FirstHalf(self._runnable(weights))
+        return _call(half, weights, latents)
+
+    def from_features(
         self, features: Tensor, latents: Tensor, weights: Mapping[str, Tensor], size: int | None
     ) -> Tensor:
-        return self._call(_SecondHalf(self._runs(weights)), weights, features, latents, size)
+        """Second half of the generator, with some of its weights changed."""
+        half = _SecondHalf(self._runnable(weights))
+        return _call(half, weights, features, latents, size)
 
-    def _runs(self, weights: Mapping[str, Tensor]) -> Generator:
+    def _runnable(self, weights: Mapping[str, Tensor]) -> Generator:
         """The generator as it is, or in PyTorch where weights change: a graph's are fixed."""
         return original(self.generator) if weights else self.generator
 
-    def _call(
-        self, half: torch.nn.Module, weights: Mapping[str, Tensor], *args: Tensor | int | None
-    ) -> Tensor:
-        if not weights:
-            return half(*args)  # type: ignore[no-any-return]
-        changed = {f"generator.{name}": weight for name, weight in weights.items()}
-        return functional_call(half, changed, args)  # type: ignore[no-any-return]
+
+def check_generator(inversion: Inversion, generator: Generator) -> None:
+    """Raise InputError unless an inversion belongs to a generator.
+
+    Raises:
+        InputError: it was made with another one, has other rows, or features of another layer.
+    """
+    made, here = inversion.generator, generator.identity
+    known = made.fingerprint and here.fingerprint
+    if made.family != here.family or (known and made.fingerprint != here.fingerprint):
+        raise InputError(
+            f"The inversion was made with the generator '{made.family}' "
+            f"({made.fingerprint or 'no fingerprint'}), not with '{here.family}' "
+            f"({here.fingerprint}); load that generator, or invert the photo again."
+        )
+    if inversion.latents.shape[1] != generator.num_styles:
+        raise InputError(
+            f"The inversion has {inversion.latents.shape[1]} rows of latents, the generator "
+            f"'{here.family}' takes {generator.num_styles}; load the generator that it was made "
+            "with, or invert the photo again."
+        )
+    features, expected = inversion.features, generator.feature_shape
+    if features is not None and tuple(features.shape[1:]) != tuple(expected):
+        found, wanted = ("x".join(map(str, shape)) for shape in (features.shape[1:], expected))
+        raise InputError(
+            f"The inversion keeps features of {found}, the generator here is compensated at "
+            f"{wanted}; load the checkpoint that the inversion was made with, or invert the photo "
+            "again."
+        )
 
 
-def _by(shape: Iterable[int]) -> str:
-    return "x".join(map(str, shape))
+def _call(
+    half: torch.nn.Module, weights: Mapping[str, Tensor], *args: Tensor | int | None
+) -> Tensor:
+    if not weights:
+        return half(*args)  # type: ignore[no-any-return]
+    changed = {f"generator.{name}": weight for name, weight in weights.items()}
+    return functional_call(half, changed, args)  # type: ignore[no-any-return]
 
 
 class _FirstHalf(torch.nn.Module):

@@ -1,6 +1,7 @@
 """The parts of a trained method by name, and how they are built: what a recipe says of them.
 
-Training builds them to train them, `methods.trained` to run what was trained.
+Training builds them to train them, methods to run what was trained. A method's file says which
+kinds of each part there are.
 """
 
 from __future__ import annotations
@@ -9,19 +10,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import torch
 from torch import nn
 
 from sdic import generators
-from sdic.encoders.compact import CompactEncoder
-from sdic.encoders.e4e import E4EEncoder
-from sdic.errors import InputError
+from sdic.errors import InputError, WeightsError
 from sdic.generators.base import Generator
-from sdic.methods.compact import CompactDICN, CompactDIPN
-from sdic.methods.compact_transfer import CompactTransfer
-from sdic.methods.dicn import DICN
-from sdic.methods.dipn import DIPN
+from sdic.weights.exported import Exported
 
 Part = TypeVar("Part")
+Network = TypeVar("Network", bound=nn.Module)
+
+# By the name of a part and then of its kind: what builds it for a generator, with fresh weights.
+PartKinds = Mapping[str, Mapping[str, Callable[..., nn.Module]]]
 
 
 @dataclass(frozen=True)
@@ -30,13 +31,14 @@ class Components:
 
     Attributes:
         generator: key of `sdic.generators`.
-        encoder: "compact" or "e4e".
+        encoder: kind of the encoder: "compact" or "e4e".
         encoder_weights: file that `sdic train export` made of an encoder's run, or a name of
             `sdic weights list`.
-        compensation_weights: the same of DIPN and DICN, where the task "editing" starts; of the
-            transfer too, if it is in the file.
+        compensation_weights: the same of what a further part of the training starts from, e.g. of
+            DIPN and DICN, where the task "editing" starts.
         dipn: "compact", "paper" or "published".
         dicn: "compact", "paper" or "published".
+        parts: kinds of parts of other methods, by their name.
         options: constructor arguments, e.g. `options.dipn.channels = 128`.
     """
 
@@ -46,6 +48,7 @@ class Components:
     compensation_weights: str = ""
     dipn: str = "compact"
     dicn: str = "compact"
+    parts: dict[str, str] = field(default_factory=dict)
     options: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
@@ -57,6 +60,25 @@ class Components:
     def bf16(self) -> bool:
         """Whether training runs a fused generator in bf16, whatever the precision of the rest."""
         return bool(self.options.get("generator", {}).get("bf16", False))
+
+    def kind(self, part: str) -> str:
+        """The kind of a part."""
+        return self.parts.get(part) or str(getattr(self, part, "compact"))
+
+    @classmethod
+    def of(cls, trained: Exported) -> Components:
+        """The components that an export was trained with.
+
+        Raises:
+            WeightsError: the recipe in it has others.
+        """
+        try:
+            return cls(**trained.recipe.get("components", {}))
+        except TypeError as error:
+            raise WeightsError(
+                f"{trained.source} was trained by another version of sdic ({error}); export it "
+                "again with this one."
+            ) from error
 
 
 def build_generator(components: Components) -> Generator:
@@ -70,53 +92,26 @@ def build_generator(components: Components) -> Generator:
     return _call("generator", generators.create, (components.generator,), options)
 
 
-def build_encoder(components: Components, generator: Generator) -> CompactEncoder | E4EEncoder:
-    """The encoder with fresh weights, around the generator's mean latent.
+def build_part(
+    kinds: PartKinds, components: Components, name: str, generator: Generator
+) -> nn.Module:
+    """A part of the kind that components name, for a generator, with fresh weights.
 
     Raises:
-        InputError: there is no such encoder, or its options do not fit it.
+        InputError: there is no such kind, or its options do not fit it.
     """
-    options = components.options.get("encoder", {})
-    if components.encoder == "compact":
-        mean = generator.mean_latent
-        return _call("encoder", CompactEncoder, (generator.num_styles, mean), options)
-    if components.encoder == "e4e":
-        encoder = _call("encoder", E4EEncoder, (generator.num_styles,), options)
-        encoder.mean_latent.copy_(generator.mean_latent.expand_as(encoder.mean_latent))
-        return encoder
-    raise InputError(f"There is no encoder '{components.encoder}'; known are: compact, e4e.")
+    kind = components.kind(name)
+    if kind not in kinds[name]:
+        known = ", ".join(kinds[name])
+        raise InputError(f"There is no {name} '{kind}'; known are: {known}.")
+    return _call(name, kinds[name][kind], (generator,), components.options.get(name, {}))
 
 
-def build_compensation(components: Components, generator: Generator) -> tuple[nn.Module, nn.Module]:
-    """DIPN and DICN with fresh weights.
-
-    Raises:
-        InputError: there is no such network, or its options do not fit it.
-    """
-    dipn_options = components.options.get("dipn", {})
-    dicn_options = components.options.get("dicn", {})
-    dipn: nn.Module
-    dicn: nn.Module
-    if components.dipn == "compact":
-        dipn = _call("dipn", CompactDIPN, (), dipn_options)
-    else:
-        dipn = _call("dipn", DIPN, (components.dipn,), dipn_options)
-    styles, shape = generator.num_styles, generator.feature_shape
-    if components.dicn == "compact":
-        dicn = _call("dicn", CompactDICN, (styles, shape[0]), dicn_options)
-    else:
-        dicn = _call("dicn", DICN, (styles, shape, components.dicn), dicn_options)
-    return dipn, dicn
-
-
-def build_transfer(components: Components, generator: Generator) -> CompactTransfer:
-    """The transfer of a compensation to edits, with fresh weights.
-
-    Raises:
-        InputError: its options do not fit it.
-    """
-    channels = generator.feature_shape[0]
-    return _call("transfer", CompactTransfer, (channels,), components.options.get("transfer", {}))
+def empty(network: Callable[..., Network], *args: Any) -> Network:
+    """A large network without the time to initialise what a checkpoint will fill."""
+    with torch.device("meta"):
+        built = network(*args)
+    return built.to_empty(device="cpu")
 
 
 def _call(

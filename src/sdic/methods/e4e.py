@@ -2,11 +2,32 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
+from sdic.encoders.compact import CompactEncoder
+from sdic.encoders.e4e import E4EEncoder
+from sdic.errors import InputError, WeightsError
 from sdic.generators.base import Generator
-from sdic.methods.base import INVERSION_SIZE, Inversion, Inverter, Progress, check_images
+from sdic.generators.stylegan2 import StyleGAN2
+from sdic.methods.base import Inversion, Inverter, Progress
+from sdic.methods.components import Components, PartKinds, build_generator, build_part, empty
+from sdic.methods.declaration import Fill, Method, Official
+from sdic.weights import exported
+from sdic.weights.exported import Exported
+
+# Key of the weights that ship for a generator's family.
+SHIPPED = {"mobile": "encoder-mobile"}
+OFFICIAL_RULES = {
+    "input_layer.": "trunk.input_layer.",
+    "body.": "trunk.body.",
+    "styles.": "styles.",
+    "latlayer1.": "lateral2.",
+    "latlayer2.": "lateral1.",
+}
 
 
 class E4E(Inverter):
@@ -29,19 +50,88 @@ class E4E(Inverter):
         return {"encoder": self.encoder}
 
     @torch.no_grad()
-    def invert(self, images: Tensor, progress: Progress | None = None) -> Inversion:
-        """Invert images [N,3,256,256] in [-1,1].
+    def _invert(self, images: Tensor, progress: Progress | None) -> Inversion:
+        return self.made(self.encoder(images))
 
-        Raises:
-            InputError: the images have another shape or range.
-        """
-        check_images(images)
-        latents = self.encoder(images)
-        return Inversion(
-            method=self.name,
-            generator=self.generator.name,
-            latents=latents,
-            base_latents=latents,
-            features=None,
-            reconstruction=self.generator(latents, size=INVERSION_SIZE),
+
+def _compact(generator: Generator, **options: int) -> CompactEncoder:
+    return CompactEncoder(generator.num_styles, generator.mean_latent, **options)
+
+
+def _paper(generator: Generator, **options: Any) -> E4EEncoder:
+    encoder = E4EEncoder(generator.num_styles, **options)
+    encoder.mean_latent.copy_(generator.mean_latent.expand_as(encoder.mean_latent))
+    return encoder
+
+
+PARTS: PartKinds = {"encoder": {"compact": _compact, "e4e": _paper}}
+
+
+def build_encoder(components: Components, generator: Generator) -> CompactEncoder | E4EEncoder:
+    """The encoder that components name, with fresh weights, around the generator's mean latent.
+
+    Raises:
+        InputError: there is no such encoder, or its options do not fit it.
+    """
+    return build_part(PARTS, components, "encoder", generator)  # type: ignore[return-value]
+
+
+def shipped_encoder(generator: Generator) -> nn.Module:
+    """The encoder that ships for a generator.
+
+    Raises:
+        InputError: none was trained for it.
+        WeightsError: the file is damaged.
+    """
+    if generator.name not in SHIPPED:
+        raise InputError(
+            f"No networks were trained for the generator '{generator.name}'; give the published "
+            "SDIC or e4e file as checkpoint, or use the generator 'mobile'."
         )
+    return exported.read(SHIPPED[generator.name]).frozen(_compact(generator), "encoder")
+
+
+def exported_encoder(components: Components, beside: Path, generator: Generator) -> nn.Module:
+    """The encoder that an exported method stands on: of the registry, or at or beside a path.
+
+    Raises:
+        WeightsError: it is not there, or does not fit.
+    """
+    from sdic import weights
+
+    named = components.encoder_weights
+    places = [Path(named), beside.parent / Path(named).name] if named else []
+    found = named if named in weights.names() else next((p for p in places if p.is_file()), None)
+    if found is None:
+        raise WeightsError(
+            f"{beside} stands on the encoder '{named}', which is neither at that path nor beside "
+            "the file; put it there."
+        )
+    return exported.read(found).frozen(build_encoder(components, generator), "encoder")
+
+
+def official_encoder(generator: StyleGAN2, fill: Fill) -> E4EEncoder:
+    """The official encoder, filled."""
+    return fill(empty(E4EEncoder, generator.num_styles), "encoder", "encoder", OFFICIAL_RULES)
+
+
+def _from_export(trained: Exported, path: Path) -> E4E:
+    components = Components.of(trained)
+    generator = build_generator(components)
+    return E4E(generator, trained.frozen(build_encoder(components, generator), "encoder"))
+
+
+METHODS = (
+    Method(
+        "e4e",
+        "the encoder alone",
+        lambda generator: E4E(generator, shipped_encoder(generator)),
+        evidence="15.4 dB, dlib distance .65, 0.36 s (docs/results/sdic.md)",
+        tasks=("encoder",),
+        from_export=_from_export,
+        official=Official(
+            ("encoder", "decoder"),
+            lambda generator, fill: E4E(generator, official_encoder(generator, fill)),
+        ),
+    ),
+)

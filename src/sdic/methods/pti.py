@@ -6,6 +6,7 @@ parameters are tuned so that the pivot generates the photo. One photo has one tu
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,8 +21,11 @@ from sdic.losses.joint import JointLoss, LossWeights, Target
 from sdic.losses.perceptual import PerceptualLoss
 from sdic.losses.regularisers import SMALLEST_NOISE
 from sdic.methods.base import INVERSION_SIZE, Inversion, Inverter, Progress, check_images
+from sdic.methods.declaration import Method
 from sdic.methods.descent import Group, descend
-from sdic.methods.optimisation import OptimisationSettings, project
+from sdic.methods.optimisation import OptimisationSettings, perceptual_network, project
+from sdic.runtime.backends import accelerate, differentiable
+from sdic.runtime.delegating import original
 
 LOCALITY_TRUNCATION = 0.5
 # Noise buffers whose root mean square lies between these count as white noise of unit variance.
@@ -99,13 +103,13 @@ class PTI(Inverter):
         settings: see there.
         perceptual: network of the perceptual term; None leaves the term out.
         identity: network of the identity term; None leaves the term out.
+        name: key in the registry.
 
     Attributes:
         guide: whose gradients the search for the pivot follows, see `Optimisation`; tuning needs
             those of the generator itself.
     """
 
-    name = "pti"
     iterates = True
 
     def __init__(
@@ -114,17 +118,19 @@ class PTI(Inverter):
         settings: PTISettings = PRESETS["pti"],
         perceptual: PerceptualLoss | None = None,
         identity: IdentityLoss | None = None,
+        name: str = "pti",
     ) -> None:
         super().__init__(generator)
+        self.name = name
         self.guide = generator
         self.settings = settings
         self.loss = JointLoss(settings.weights, perceptual, identity)
 
-    def invert(self, images: Tensor, progress: Progress | None = None) -> Inversion:
-        """Invert one image [1,3,256,256] in [-1,1].
+    def _invert(self, images: Tensor, progress: Progress | None) -> Inversion:
+        """One image at a time.
 
         Raises:
-            InputError: the image has another shape or range, or there are several.
+            InputError: there are several.
         """
         _check_single(images)
         settings = self.settings
@@ -148,6 +154,12 @@ class PTI(Inverter):
         pivot = project(guide, self.loss, target, search, noises, report)
         return self._tune(pivot, target, noises, settings.pivot_steps, progress)
 
+    def on_backend(self, backend: str, device: str) -> PTI:
+        """A copy whose pivot follows the gradients of the backend's precision; see `Inverter`."""
+        there = copy.copy(self)
+        there.guide = differentiable(accelerate(self.generator, backend, device))
+        return there
+
     def tune(self, pivot: Tensor, images: Tensor, progress: Progress | None = None) -> Inversion:
         """Second stage alone, around a given pivot, such as e4e's w+.
 
@@ -165,7 +177,9 @@ class PTI(Inverter):
             raise InputError(
                 f"Got a pivot of shape {list(pivot.shape)}; expected {list(expected)}."
             )
-        return self._tune(pivot.detach(), self.loss.target(images), {}, 0, progress)
+        tuned = self._tune(pivot.detach(), self.loss.target(images), {}, 0, progress)
+        tuned.reconstruction = self.synthesize(tuned, size=INVERSION_SIZE)
+        return tuned
 
     def _tune(
         self,
@@ -206,11 +220,7 @@ class PTI(Inverter):
             for name, value in tuned.items()
             if not torch.equal(value, original[name])
         }
-        inversion = Inversion(
-            self.name, generator.name, pivot, pivot, None, target.images, weights | noises
-        )
-        inversion.reconstruction = self.synthesize(inversion, size=INVERSION_SIZE)
-        return inversion
+        return self.made(pivot, weights=weights | noises)
 
     def _locality(self, pivot: Tensor, tuned: dict[str, Tensor], seed: int) -> Tensor:
         """L2 plus perceptual distance [1] between both generators at a code near the pivot."""
@@ -252,3 +262,24 @@ def _check_single(images: Tensor) -> None:
             f"PTI got {len(images)} images at once; it tunes one generator for each image, and an "
             "inversion holds one. Invert them one by one."
         )
+
+
+def _declared(name: str, summary: str, evidence: str) -> Method:
+    def build(generator: Generator) -> PTI:
+        plain = original(generator)
+        return PTI(plain, PRESETS[name], perceptual_network(plain), name=name)
+
+    return Method(name, summary, build, evidence, iterates=True)
+
+
+METHODS = (
+    _declared(
+        "pti",
+        "w, then the generator itself, by descent",
+        "27.3 dB, dlib distance .25, 131 s; kept .33, .43, .65 (docs/results/benchmark.md)",
+    ),
+    _declared(
+        "pti-locality", "as pti, and faces near the photo's stay as the generator makes them", ""
+    ),
+    _declared("pti-published", "as pti, with the published steps and rates", ""),
+)

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
 from sdic.errors import InputError
-from sdic.files import read_tensors, save_tensors
+from sdic.files import read_metadata, read_tensors, save_tensors
+from sdic.generators.base import LATENT_DIM, Identity
 from sdic.methods.base import INVERSION_SIZE, Inversion
 
 SUFFIX = ".sdic.safetensors"
 FORMAT = "sdic-inversion"
-VERSION = 1
-WEIGHTS_PREFIX = "weights."
+VERSION = 2
+WEIGHTS_PREFIX, EXTRAS_PREFIX = "weights.", "extras."
 # Key of the one text that safetensors keeps beside the tensors: a JSON object.
 HEADER = "sdic"
+IDENTITY = {entry.name for entry in fields(Identity)}
 
 
 def save_inversion(inversion: Inversion, path: Path | str) -> None:
@@ -43,14 +47,13 @@ def save_inversion(inversion: Inversion, path: Path | str) -> None:
         tensors["base_latents"] = inversion.base_latents
     if inversion.features is not None:
         tensors["features"] = inversion.features
-    if inversion.photo is not None:
-        tensors["photo"] = inversion.photo
     tensors |= {WEIGHTS_PREFIX + name: value for name, value in inversion.weights.items()}
+    tensors |= {EXTRAS_PREFIX + name: value for name, value in inversion.extras.items()}
     header = {
         "format": FORMAT,
         "version": VERSION,
         "method": inversion.method,
-        "generator": inversion.generator,
+        "generator": asdict(inversion.generator),
         "metadata": inversion.metadata,
     }
     save_tensors(path, tensors, {HEADER: json.dumps(header, ensure_ascii=False, sort_keys=True)})
@@ -77,6 +80,20 @@ def load_inversion(path: Path | str) -> Inversion:
     return _assemble(header, tensors, path)
 
 
+def load_metadata(path: Path) -> dict[str, str]:
+    """The texts of an inversion file, without its tensors.
+
+    Raises:
+        InputError: see `load_inversion`.
+    """
+    try:
+        header = _read_header(read_metadata(path).get(HEADER), path)
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"'{path}' cannot be read; make it again from the photo.") from error
+    metadata: dict[str, str] = header["metadata"]
+    return metadata
+
+
 def _read_header(text: str | None, path: Path) -> dict[str, Any]:
     foreign = InputError(
         f"'{path}' holds no inversion; expected a file that this program saved as *{SUFFIX}."
@@ -97,8 +114,13 @@ def _read_header(text: str | None, path: Path) -> dict[str, Any]:
             f"'{path}' has version {version} of the inversion format; this program reads up to "
             f"{VERSION}. Install a newer version of sdic."
         )
-    metadata = header.get("metadata")
-    texts = [header.get("method"), header.get("generator")]
+    if isinstance(header.get("generator"), str):  # version 1 knew a generator's family alone
+        family = header["generator"]
+        header["generator"] = {"family": family, "domain": "faces", "space": "", "fingerprint": ""}
+    metadata, generator = header.get("metadata"), header.get("generator")
+    if not isinstance(generator, dict) or set(generator) != IDENTITY:
+        raise foreign
+    texts = [header.get("method"), *generator.values()]
     if isinstance(metadata, dict):
         texts += [*metadata, *metadata.values()]
     if not isinstance(metadata, dict) or not all(isinstance(text, str) for text in texts):
@@ -107,39 +129,53 @@ def _read_header(text: str | None, path: Path) -> dict[str, Any]:
 
 
 def _assemble(header: dict[str, Any], tensors: dict[str, Tensor], path: Path) -> Inversion:
-    weights = {
-        name.removeprefix(WEIGHTS_PREFIX): value
-        for name, value in tensors.items()
-        if name.startswith(WEIGHTS_PREFIX)
-    }
-    known = {"latents", "base_latents", "features", "reconstruction", "photo"}
+    weights, extras = (
+        {
+            name.removeprefix(prefix): value
+            for name, value in tensors.items()
+            if name.startswith(prefix)
+        }
+        for prefix in (WEIGHTS_PREFIX, EXTRAS_PREFIX)
+    )
+    if "photo" in tensors:  # version 1
+        extras["photo"] = tensors.pop("photo")
+        tensors[EXTRAS_PREFIX + "photo"] = extras["photo"]
+    known = {"latents", "base_latents", "features", "reconstruction"}
     latents, images = tensors.get("latents"), tensors.get("reconstruction")
-    features, photo = tensors.get("features"), tensors.get("photo")
+    features = tensors.get("features")
     base = tensors.get("base_latents", latents)
     whole = (
         latents is not None
         and images is not None
         and base is not None
         and latents.ndim == 3
+        and min(latents.shape) > 0
+        and latents.shape[2] == LATENT_DIM
         and base.shape == latents.shape
         and images.shape == (len(latents), 3, INVERSION_SIZE, INVERSION_SIZE)
         and (features is None or (features.ndim == 4 and len(features) == len(latents)))
-        and (photo is None or photo.shape == images.shape)
-        and len(tensors) == len(weights) + len(known & set(tensors))
+        and ("photo" not in extras or extras["photo"].shape == images.shape)
+        and len(tensors) == len(weights) + len(extras) + len(known & set(tensors))
     )
     if not whole or latents is None or images is None or base is None:
         raise InputError(
-            f"'{path}' lacks tensors of an inversion, or has others: {', '.join(sorted(tensors))}. "
-            "Make it again from the photo."
+            f"'{path}' lacks tensors of an inversion, or has others: "
+            f"{', '.join(sorted(tensors))[:500]}. Make it again from the photo."
+        )
+    broken = [name for name, value in tensors.items() if not torch.isfinite(value).all()]
+    if broken:
+        raise InputError(
+            f"'{path}' holds numbers that are not finite ({', '.join(broken)[:200]}); make it "
+            "again from the photo."
         )
     return Inversion(
         header["method"],
-        header["generator"],
+        Identity(**header["generator"]),
         latents,
         base,
         features,
         images,
         weights,
         header["metadata"],
-        photo,
+        extras,
     )

@@ -61,7 +61,7 @@ class Attribute:
     judging: Reading
 
 
-class AttributeScorer:
+class AttributeScorer(nn.Module):
     """One reading of an attribute, with its network loaded.
 
     Call it for values in the attribute's unit; `margin` never saturates, so rank with that.
@@ -74,13 +74,14 @@ class AttributeScorer:
     """
 
     def __init__(self, attribute: Attribute, role: Role, network: nn.Module) -> None:
+        super().__init__()
         self.attribute = attribute
         self.role = role
         self._reading = attribute.labelling if role == "labelling" else attribute.judging
         self._network = network
         self.network = self._reading.network
 
-    def __call__(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         """Images [N,3,256,256] in [-1,1], FFHQ-aligned, to values [N] in the attribute's unit."""
         margin = self.margin(images)
         return margin.sigmoid() if self.attribute.unit == "probability" else margin
@@ -88,11 +89,6 @@ class AttributeScorer:
     def margin(self, images: Tensor) -> Tensor:
         """Log-odds [N] where the unit is a probability, else the value itself."""
         return self._reading.read(self._network, images)
-
-    def to(self, device: str) -> AttributeScorer:
-        """Move the network to a device; returns self."""
-        self._network.to(device)
-        return self
 
 
 def list_attributes() -> list[str]:

@@ -149,18 +149,6 @@ def load_detector(name: str = "mtcnn") -> Detector:
     raise InputError(f"There is no face detector '{name}'; known are: mtcnn, dlib.")
 
 
-def detect(rgb: Pixels, detector: str | Detector = "mtcnn") -> list[Face]:
-    """Faces in a photo [H,W,3] uint8 in sRGB, the largest first; an empty list if there is none.
-
-    Args:
-        rgb: the photo, upright.
-        detector: a detector, or the name of one. For many photos, load it once.
-    """
-    if isinstance(detector, str):
-        detector = load_detector(detector)
-    return detector(rgb)
-
-
 def five_of_68(landmarks: NDArray[np.float64]) -> NDArray[np.float64]:
     """Five points [5,2] (eyes, nose, corners of the mouth) of 68 landmarks [68,2]."""
     return np.stack(

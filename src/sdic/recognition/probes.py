@@ -18,7 +18,7 @@ from sdic.recognition.base import Network, copy_tensor
 from sdic.recognition.preprocessing import Crop
 
 
-class Probe(Network):
+class AttributeProbe(Network):
     """Something that a face has or has not: images [N,3,256,256] in [-1,1] to log-odds [N].
 
     Attributes:
@@ -40,7 +40,7 @@ class Probe(Network):
             copy_tensor(self.name, target, tensors[name])
 
     @classmethod
-    def pretrained(cls) -> Probe:
+    def pretrained(cls) -> AttributeProbe:
         """The trunk, fetched on first use, with the layer that ships.
 
         Raises:
@@ -60,7 +60,7 @@ class Probe(Network):
         return self.layer(self.features(images))[:, 0]  # type: ignore[no-any-return]
 
 
-class Beard(Probe):
+class Beard(AttributeProbe):
     """A beard or moustache. Taught by men's faces only; of others its values say little."""
 
     name = "beard"
@@ -69,7 +69,7 @@ class Beard(Probe):
     meaning = "a beard or moustache, on men"
 
 
-class Glasses(Probe):
+class Glasses(AttributeProbe):
     """Glasses, dark ones among them."""
 
     name = "glasses"
@@ -78,4 +78,4 @@ class Glasses(Probe):
     meaning = "glasses"
 
 
-PROBES: dict[str, type[Probe]] = {probe.name: probe for probe in (Beard, Glasses)}
+PROBES: dict[str, type[AttributeProbe]] = {probe.name: probe for probe in (Beard, Glasses)}

@@ -22,6 +22,9 @@ class DelegatingGenerator(Generator):
         super().__init__()
         self.original = generator
         self.name = generator.name
+        self.domain, self.space = generator.domain, generator.space
+        self.identity = generator.identity
+        self.row_layers = generator.row_layers
         self.num_styles = generator.num_styles
         self.resolution = generator.resolution
         self.feature_shape = generator.feature_shape

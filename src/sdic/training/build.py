@@ -19,10 +19,13 @@ from sdic.generators.mobile import MobileStyleGAN
 from sdic.generators.mobile_fused import fuse, to_bfloat16
 from sdic.losses import IdentityLoss, JointLoss, LossWeights, perceptual
 from sdic.methods import components
+from sdic.methods.e4e import build_encoder
+from sdic.methods.sdic import build_compensation, build_transfer
+from sdic.methods.sdic.method import SDIC_PRESETS
 from sdic.recognition import identity
 from sdic.training.data import Mixture, Photos, derive_seed
 from sdic.training.edited_pairs import EditedPairs, EditSampler
-from sdic.training.generated import GeneratedFaces
+from sdic.training.generated import GeneratedFaces, folder_of
 from sdic.training.recipe import Recipe
 from sdic.training.task import Data, Task
 from sdic.training.tasks import CompensationTask, EditingTask, EncoderTask
@@ -65,25 +68,24 @@ def build_task(recipe: Recipe, generator: Generator) -> Task:
 def build_data(recipe: Recipe, generator: Generator, root: Path | None, cache: Path) -> Data:
     """The recipe's training images.
 
-    Photo folders are relative to `root`; decoded photos are kept in `cache`. The task "editing"
-    learns from images with an edit.
+    Photo folders are relative to `root`; decoded photos and generated faces are kept below `cache`.
+    The task "editing" learns from images with an edit.
     """
     photos = None
     if recipe.data.generator_share < 1:
-        photos = Photos.read(_folders(recipe.data.photos, root), recipe.image_size, cache)
+        photos = Photos.read(
+            _folders(recipe.data.photos, root), recipe.image_size, cache / "photos"
+        )
+    faces = None
+    if recipe.data.generated and recipe.data.generator_share:
+        count, truncation = recipe.data.generated, recipe.data.truncation
+        plain = components.build_generator(recipe.components)
+        folder = folder_of(cache / "generated", plain, truncation, recipe.image_size)
+        faces = GeneratedFaces.open(generator, folder, count, truncation, recipe.image_size)
     sizes = (recipe.batch_size, recipe.seed, recipe.image_size)
     if recipe.task == "editing":
         sampler = _edit_sampler(recipe, generator)
-        return EditedPairs(recipe.data, *sizes, generator, sampler, photos)
-    faces = None
-    if recipe.data.generated and recipe.data.generator_share:
-        faces = GeneratedFaces.open(
-            generator,
-            recipe.data.generated,
-            recipe.data.truncation,
-            recipe.image_size,
-            cache.with_name("generated"),
-        )
+        return EditedPairs(recipe.data, *sizes, generator, sampler, photos, faces)
     return Mixture(recipe.data, *sizes, photos, generator, faces)
 
 
@@ -92,7 +94,7 @@ def build_validation(recipe: Recipe, root: Path | None, cache: Path) -> Tensor |
     settings = recipe.validation
     if not settings.every or not settings.photos:
         return None
-    photos = Photos.read(_folders(settings.photos, root), recipe.image_size, cache)
+    photos = Photos.read(_folders(settings.photos, root), recipe.image_size, cache / "photos")
     count = min(len(photos), settings.limit or len(photos))
     return photos[range(count)]
 
@@ -128,17 +130,24 @@ def _edit_sampler(recipe: Recipe, generator: Generator) -> EditSampler:
 
 def _compensation_task(recipe: Recipe, generator: Generator) -> CompensationTask:
     encoder = _trained_encoder(recipe, generator)
-    dipn, dicn = components.build_compensation(recipe.components, generator)
+    built = build_compensation(recipe.components, generator)
+    preset = SDIC_PRESETS["published" if recipe.components.dipn == "published" else "paper"]
     return CompensationTask(
-        generator, encoder, dipn, dicn, recipe.losses, _joint(recipe), recipe.image_size
+        generator,
+        encoder,
+        built["dipn"],
+        built["dicn"],
+        recipe.losses,
+        _joint(recipe),
+        recipe.image_size,
+        preset,
     )
 
 
 def _editing_task(recipe: Recipe, generator: Generator) -> EditingTask:
     encoder = _trained_encoder(recipe, generator)
-    dipn, dicn = components.build_compensation(recipe.components, generator)
-    transfer = components.build_transfer(recipe.components, generator)
-    networks = {"dipn": dipn, "dicn": dicn, "transfer": transfer}
+    networks = build_compensation(recipe.components, generator)
+    networks["transfer"] = build_transfer(recipe.components, generator)
     source = recipe.components.compensation_weights
     if source:
         start = exported.read(source)
@@ -167,7 +176,7 @@ def _trained_encoder(recipe: Recipe, generator: Generator) -> Any:
 
 
 def _encoder(recipe: Recipe, generator: Generator) -> Any:
-    encoder = components.build_encoder(recipe.components, generator)
+    encoder = build_encoder(recipe.components, generator)
     source = recipe.components.encoder_weights
     return exported.read(source).fill(encoder, "encoder") if source else encoder
 

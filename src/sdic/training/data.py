@@ -6,6 +6,7 @@ is a function of (seed, index, rank), so a run resumes exactly from its step num
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Sequence
@@ -13,13 +14,13 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from filelock import FileLock
 from torch import Tensor
 
 from sdic import images
 from sdic.errors import InputError, TrainingError
+from sdic.files import make_folder, whole
 from sdic.generators.base import LATENT_DIM, Generator
 from sdic.training.augmentation import augment, degrade, occlude
 from sdic.training.recipe import DataRecipe
@@ -42,6 +43,37 @@ def full_precision(device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, enabled=False)
 
 
+def from_pixels(pixels: images.Pixels) -> Tensor:
+    """Pixels [N,3,H,W] uint8 to images in [-1,1]."""
+    return torch.from_numpy(pixels).float().div_(127.5).sub_(1)
+
+
+def private(folder: Path) -> None:
+    """Make a folder of faces, where it is missing, and let nobody but its owner look into it.
+
+    Raises:
+        TrainingError: it cannot be made.
+    """
+    make_folder(folder, TrainingError)
+    with contextlib.suppress(OSError):  # another user's, or a file system without permissions
+        folder.chmod(0o700)
+
+
+def map_pixels(file: Path, shape: tuple[int, ...]) -> images.Pixels:
+    """Pixels of a .npy file, mapped into memory.
+
+    Raises:
+        TrainingError: the file is damaged, or holds something else.
+    """
+    try:
+        pixels: images.Pixels = np.lib.format.open_memmap(file, mode="r")
+        if pixels.shape == shape and pixels.dtype == np.uint8:
+            return pixels
+    except (OSError, ValueError, OverflowError):
+        pass
+    raise TrainingError(f"The kept pixels in {file} are damaged; delete it and run again.")
+
+
 class Photos:
     """Photos decoded once to [M,3,size,size] uint8, in a file that the system maps into memory.
 
@@ -49,7 +81,7 @@ class Photos:
     their times of change; several processes share it, and a resumed run starts at once.
     """
 
-    def __init__(self, pixels: npt.NDArray[np.uint8]) -> None:
+    def __init__(self, pixels: images.Pixels) -> None:
         self._pixels = pixels
 
     def __len__(self) -> int:
@@ -68,20 +100,20 @@ class Photos:
         digest = hashlib.sha256(f"{size}".encode())
         for path in paths:
             status = path.stat()
-            digest.update(f"{path.resolve()}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
-        cache.mkdir(parents=True, exist_ok=True)
+            digest.update(os.fsencode(path.resolve()))
+            digest.update(f"\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+        private(cache)
         file = cache / f"photos-{size}-{digest.hexdigest()[:16]}.npy"
         with FileLock(f"{file}.lock"):
             if not file.exists():
                 _decode_all(paths, size, file)
-        return cls(np.load(file, mmap_mode="r"))
+        return cls(map_pixels(file, (len(paths), 3, size, size)))
 
     def __getitem__(self, indices: Sequence[int]) -> Tensor:
         """Photos by index: [N,3,size,size] float in [-1,1]."""
         if not len(indices):
             return torch.empty(0, *self._pixels.shape[1:])
-        pixels = torch.from_numpy(self._pixels[list(indices)])
-        return pixels.float().div_(127.5).sub_(1)
+        return from_pixels(self._pixels[list(indices)])
 
 
 class Faces(Protocol):
@@ -187,25 +219,16 @@ class Mixture:
 
 def _decode_all(paths: Sequence[Path], size: int, file: Path) -> None:
     """Decode photos into a .npy file, whole or not at all."""
-    partial = file.with_suffix(".partial")
-    try:
+    with whole(file, TrainingError) as partial:
         pixels = np.lib.format.open_memmap(
             partial, mode="w+", dtype=np.uint8, shape=(len(paths), 3, size, size)
         )
         for i, path in enumerate(paths):
             pixels[i] = _decode(path, size)
         pixels.flush()
-        os.replace(partial, file)
-    except OSError as error:
-        raise TrainingError(
-            f"The decoded photos cannot be kept in {file.parent}: {error.strerror or error}. "
-            "Free some space and run again."
-        ) from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
-def _decode(path: Path, size: int) -> npt.NDArray[np.uint8]:
+def _decode(path: Path, size: int) -> images.Pixels:
     """One photo as [3,size,size] uint8, reduced with an antialiasing filter."""
     photo = images.read(path)
     width, height = photo.size

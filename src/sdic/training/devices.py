@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import gc
 import logging
+import re
 from typing import Literal
 
 import torch
@@ -45,8 +46,9 @@ def fabric(
         "cuda": torch.cuda.device_count(),
         "mps": int(torch.backends.mps.is_available()),
     }
-    wanted = int(number) + 1 if number.isdigit() else processes
-    if kind not in available or (number and not number.isdigit()) or available[kind] < wanted:
+    numbered = re.fullmatch("[0-9]{1,4}", number) is not None
+    wanted = int(number) + 1 if numbered else processes
+    if kind not in available or (number and not numbered) or available[kind] < wanted:
         there = ", ".join(name for name, count in available.items() if count)
         raise TrainingError(
             f"Device '{device}' with {processes} process(es) was asked for; "

@@ -1,8 +1,8 @@
 """Faces with an edit: generated ones, whose truth after the edit is known, and photos without it.
 
 The truth is what the generator makes of the true w, moved by the same step. Both images get the
-same colours, the same jitter and the same occluders, so what the generator could not have made has
-to stay through the edit. Like all training data a batch is a function of (seed, index, rank).
+same colours, jitter, occluders, noise and JPEG, so what the generator could not have made has to
+stay through the edit. Like all training data a batch is a function of (seed, index, rank).
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from torch import Tensor
 
 from sdic.editing.direction import Direction
 from sdic.generators.base import LATENT_DIM, Generator
-from sdic.training.augmentation import Cover, augment, draw_cover
-from sdic.training.data import Mixture, Photos, full_precision, seeded
+from sdic.training.augmentation import Cover, augment, degrade, draw_cover
+from sdic.training.data import Faces, Mixture, Photos, full_precision, seeded
 from sdic.training.recipe import Augmentation, DataRecipe, Edits
 from sdic.training.task import Batch
 
@@ -70,13 +70,14 @@ class EditedPairs:
 
     Args:
         settings: share of generated images, truncation, augmentation; generated images are not
-            mirrored, and they alone get occluders, some of them pieces of photos.
+            mirrored, and they alone are degraded and get occluders, some of them pieces of photos.
         batch_size: N.
         seed: of all batches.
         size: side of the images.
         generator: makes images.
         sampler: draws the edits.
         photos: None where all images are generated and no photo lends pieces.
+        faces: see `Mixture`.
 
     Raises:
         TrainingError: photos are wanted and missing.
@@ -91,6 +92,7 @@ class EditedPairs:
         generator: Generator,
         sampler: EditSampler,
         photos: Photos | None = None,
+        faces: Faces | None = None,
     ) -> None:
         self.mixture = Mixture(
             dataclasses.replace(settings, augmentation=_bare(settings.augmentation)),
@@ -99,6 +101,7 @@ class EditedPairs:
             size,
             photos,
             generator,
+            faces,
         )
         self.settings, self.size, self.seed = settings, size, seed
         # A mirrored face turns the other way, and its edit with it.
@@ -108,7 +111,8 @@ class EditedPairs:
     @torch.no_grad()
     def batch(self, index: int, rank: int = 0, world_size: int = 1) -> Batch:
         """Micro-batch `index` of process `rank`; see `Batch`."""
-        plain = self.mixture.batch(index, rank, world_size)
+        device = self.generator.mean_latent.device
+        plain = self.mixture.batch(index, rank, world_size).to(device)
         random = seeded(plain.seed, "edits")
         count = int(plain.known.sum())
         latents = self.generator.broadcast(plain.latents).clone()
@@ -123,7 +127,8 @@ class EditedPairs:
                 made = made.float().clamp(-1, 1)
                 cover = self._cover(images[:count], random)
                 for pictures, new in ((images, images[:count]), (edited, made)):
-                    alike = augment(new, self._alike, seeded(plain.seed, "alike"))
+                    same = seeded(plain.seed, "alike")
+                    alike = degrade(augment(new, self._alike, same), self._alike, same)
                     pictures[:count] = cover.over(alike)
         return Batch(images, plain.latents, plain.known, plain.seed, edit, edited)
 
@@ -136,4 +141,4 @@ class EditedPairs:
 
 
 def _bare(augmentation: Augmentation) -> Augmentation:
-    return dataclasses.replace(augmentation, occluders=0.0)
+    return dataclasses.replace(augmentation, occluders=0.0, degrade=0.0)

@@ -12,17 +12,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from filelock import FileLock
 from torch import Tensor
 
 from sdic import images
 from sdic.errors import TrainingError
-from sdic.files import make_folder, write_whole
+from sdic.files import write_whole
 from sdic.generators.base import LATENT_DIM, Generator
+from sdic.generators.mobile import MobileStyleGAN
+from sdic.generators.mobile_fused import fuse, to_bfloat16
 from sdic.runtime.allocator import release_memory
-from sdic.training.data import full_precision, seeded
+from sdic.runtime.backends import accelerate
+from sdic.training.data import from_pixels, full_precision, map_pixels, private, seeded
 
 SHARD = 100  # faces in a file; 20 MB at 256x256
 CHUNK = 4  # faces made at once
@@ -36,10 +38,10 @@ class GeneratedFaces:
 
     Args:
         shards: uint8 [SHARD,3,H,W] each.
-        latents: w [M,512].
+        latents: w [M,512], on the CPU.
     """
 
-    def __init__(self, shards: Sequence[npt.NDArray[np.uint8]], latents: Tensor) -> None:
+    def __init__(self, shards: Sequence[images.Pixels], latents: Tensor) -> None:
         self._shards = shards
         self.latents = latents
 
@@ -49,68 +51,95 @@ class GeneratedFaces:
     def at(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Faces by number: images [N,3,H,W] in [-1,1], and their w [N,512]."""
         pixels = np.stack([self._shards[i // SHARD][i % SHARD] for i in indices])
-        made = torch.from_numpy(pixels).float().div_(127.5).sub_(1)
-        return made, self.latents[list(indices)]
+        return from_pixels(pixels), self.latents[list(indices)]
 
     @classmethod
     def open(
         cls,
         generator: Generator,
+        folder: Path,
         count: int,
         truncation: float,
         size: int,
-        cache: Path,
         report: Report | None = None,
     ) -> GeneratedFaces:
-        """The first `count` faces; those that are not in the cache folder yet are made.
+        """The first `count` faces; those that are not in the folder yet are made.
 
         Args:
-            generator: at any precision; bf16 changes pixels by 0.002 on average.
+            generator: fused or not, at any precision; bf16 changes pixels by 0.002 on average.
+            folder: see `folder_of`; several processes may share it.
             count: M.
             truncation: of w.
             size: side of the images.
-            cache: folder for all such faces; several processes may share it.
             report: see `Report`.
 
         Raises:
-            TrainingError: the cache folder cannot be written.
+            TrainingError: the folder cannot be written, or a file in it is damaged.
         """
-        latents = _latents(generator, count, truncation)
-        folder = cache / f"{generator.name}-{_digest(generator, truncation)}-{size}"
-        make_folder(folder, TrainingError)
+        private(folder)
+        lock = FileLock(folder / ".lock")
         shards = []
         for first in range(0, count, SHARD):
             file = folder / f"faces-{first // SHARD:05d}.npy"
-            with FileLock(f"{file}.lock"):
-                if not file.exists():
-                    _make(generator, _latents(generator, SHARD, truncation, first), size, file)
-            shards.append(np.load(file, mmap_mode="r"))
+            if not file.exists():
+                with lock:
+                    if not file.exists():
+                        _make(generator, first, truncation, size, file)
+            shards.append(map_pixels(file, (SHARD, 3, size, size)))
             if report is not None:
                 report(min(first + SHARD, count), count)
-        return cls(shards, latents.cpu())
+        return cls(shards, _latents(generator, range(count), truncation).cpu())
+
+
+def folder_of(cache: Path, generator: Generator, truncation: float, size: int) -> Path:
+    """The folder of a generator's faces: named by its weights, the truncation and the size.
+
+    Args:
+        cache: folder for the faces of all generators.
+        generator: as `sdic.generators.create` makes it, not fused and in f32, so that the name does
+            not depend on how the faces are made.
+        truncation: of w.
+        size: side of the images.
+    """
+    digest = hashlib.blake2b(digest_size=8)
+    for name, tensor in generator.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return cache / f"{generator.name}-{digest.hexdigest()}-{truncation:g}-{size}"
+
+
+def quickest(generator: Generator, device: str) -> Generator:
+    """A generator as it makes faces in the shortest time on a device; it is changed in place.
+
+    The mobile one is fused and runs in bf16 where the device has units for that; others, and
+    elsewhere, the backend is the best that is installed.
+    """
+    if isinstance(generator, MobileStyleGAN) and _multiplies_bf16(device):
+        return to_bfloat16(fuse(generator)).to(device)
+    return accelerate(generator, device=device)
+
+
+def _multiplies_bf16(device: str) -> bool:
+    if device.startswith("cuda"):
+        return bool(torch.cuda.is_bf16_supported())
+    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return device == "cpu" and supported is not None and bool(supported())
 
 
 @torch.no_grad()
-def _latents(generator: Generator, count: int, truncation: float, first: int = 0) -> Tensor:
-    rows = [torch.randn(LATENT_DIM, generator=seeded("generated", first + i)) for i in range(count)]
+def _latents(generator: Generator, numbers: range, truncation: float) -> Tensor:
+    z = torch.stack([torch.randn(LATENT_DIM, generator=seeded("generated", i)) for i in numbers])
     mean = generator.mean_latent
     with full_precision(mean.device):
-        w = generator.mapping(torch.stack(rows).to(mean))
-        return generator.truncate(w, truncation)
-
-
-def _digest(generator: Generator, truncation: float) -> str:
-    """Names a generator by what its mapping makes of two z, rounded, and the truncation."""
-    w = _latents(generator, 2, 1.0).mul(100).round().int()
-    return hashlib.sha256(w.cpu().numpy().tobytes() + f"{truncation:g}".encode()).hexdigest()[:12]
+        return generator.truncate(generator.mapping(z.to(mean)), truncation)
 
 
 @torch.no_grad()
-def _make(generator: Generator, latents: Tensor, size: int, file: Path) -> None:
+def _make(generator: Generator, first: int, truncation: float, size: int, file: Path) -> None:
     parts = []
-    for part in torch.split(latents, CHUNK):
+    for part in torch.split(_latents(generator, range(first, first + SHARD), truncation), CHUNK):
         made = generator(generator.broadcast(part), size)
-        parts.append(images.to_uint8(made.float()).transpose(0, 3, 1, 2))
+        parts.append(images.to_uint8(made).transpose(0, 3, 1, 2))
         release_memory()
     buffer = io.BytesIO()
     np.save(buffer, np.concatenate(parts))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from sdic.errors import TrainingError
+from sdic.files import write_whole
+from sdic.images import to_uint8
 from sdic.training.curve import read_curve, write_curve
 
 LINE_SECONDS = 30.0  # between two lines when the output is not a terminal
@@ -44,11 +48,12 @@ class RunLog:
     def grid(self, step: int, images: Tensor) -> None:
         """Record pictures [R,K,3,H,W] in about [-1,1] as one grid, and as grid.png in the run."""
         rows, columns, _, height, width = images.shape
-        picture = images.detach().float().cpu().permute(2, 0, 3, 1, 4)
-        picture = picture.reshape(3, rows * height, columns * width)
-        picture = (picture.clamp(-1, 1) + 1).mul(127.5).round().byte()
-        self._writer.add_image("grid", picture, step)
-        Image.fromarray(picture.permute(1, 2, 0).numpy()).save(self.folder / "grid.png")
+        grid = images.permute(2, 0, 3, 1, 4).reshape(1, 3, rows * height, columns * width)
+        picture = to_uint8(grid)[0]
+        self._writer.add_image("grid", picture, step, dataformats="HWC")
+        png = io.BytesIO()
+        Image.fromarray(picture).save(png, "PNG")
+        write_whole(self.folder / "grid.png", png.getvalue(), TrainingError)
 
     def close(self) -> None:
         """Flush everything to the disk."""
@@ -58,15 +63,16 @@ class RunLog:
 class Reporter:
     """One line that is kept up to date on a terminal, or a line every half minute elsewhere."""
 
-    def __init__(self, console: Console, steps: int, step: int) -> None:
+    def __init__(self, console: Console, steps: int, step: int, unit: str = "step") -> None:
         self._console = console
+        self._unit = unit
         self._steps = steps
         self._first, self._began = step, time.monotonic()
         self._said = self._began
         self._progress: Progress | None = None
         if console.is_terminal:
             self._progress = Progress(
-                TextColumn("step {task.completed:.0f}/{task.total:.0f}"),
+                TextColumn(unit + " {task.completed:.0f}/{task.total:.0f}"),
                 BarColumn(),
                 TextColumn("{task.description}"),
                 TimeRemainingColumn(),
@@ -76,7 +82,7 @@ class Reporter:
             self._progress.start()
 
     def step(self, step: int, losses: Mapping[str, float]) -> None:
-        """Show the losses after `step` steps."""
+        """Show the losses after `step` steps, or of what else is counted."""
         now = time.monotonic()
         if self._progress is not None:
             self._progress.update(self._bar, completed=step, description=_short(losses))
@@ -84,7 +90,8 @@ class Reporter:
             self._said = now
             seconds = (now - self._began) / (step - self._first)
             self._console.print(
-                f"step {step}/{self._steps}  {_short(losses)}  {seconds:.2f} s/step",
+                f"{self._unit} {step}/{self._steps}  {_short(losses)}  "
+                f"{seconds:.2f} s/{self._unit}",
                 highlight=False,
             )
 

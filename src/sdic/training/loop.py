@@ -327,16 +327,24 @@ class Trainer:
         return Batch(images, latents, known, 0).to(self.fabric.device)
 
     def _validate(self, images: Tensor) -> dict[str, float]:
-        """Mean of each measure over all images, which the processes share among them."""
+        """Mean of each measure over all images, which the processes share among them.
+
+        Sums are float64, and made on the CPU, since not every device has it.
+        """
         size, rank, world = self.recipe.batch_size, self.fabric.global_rank, self.fabric.world_size
+        own = images[rank::world]
+        # Of fewer images than processes all the same: each must know what is measured.
+        measured = own if len(own) else images[:1]
         totals: dict[str, float] = {}
         with self._evaluating():
-            for part in torch.split(images[rank::world], size):
+            for part in torch.split(measured, size):
                 for name, values in self.task.validate(part.to(self.fabric.device)).items():
-                    totals[name] = totals.get(name, 0.0) + float(values.double().sum())
+                    totals[name] = totals.get(name, 0.0) + float(values.cpu().double().sum())
         names = sorted(totals)
         sums = torch.tensor([totals[name] for name in names], dtype=torch.float64)
-        sums = torch.as_tensor(self.fabric.all_reduce(sums, reduce_op="sum")).cpu()
+        sums *= len(own) > 0
+        if world > 1:
+            sums = torch.as_tensor(self.fabric.all_reduce(sums, reduce_op="sum")).cpu()
         return {name: float(value) / len(images) for name, value in zip(names, sums, strict=True)}
 
     @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -13,6 +13,8 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from sdic.errors import TrainingError
 from sdic.methods.components import Components
+
+LARGEST = 1_000_000  # bytes of a recipe
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -212,19 +214,12 @@ def load(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         TrainingError: no such recipe, not TOML, an unknown key, or a value out of its range.
     """
-    path = Path(source)
-    if str(source) in shipped() and not path.is_file():
-        text = (resources.files("sdic.training") / "recipes" / f"{source}.toml").read_text("utf-8")
-    elif path.is_file():
-        text = path.read_text("utf-8")
-    else:
-        raise TrainingError(
-            f"There is no recipe '{source}'; give a TOML file or one of: {', '.join(shipped())}."
-        )
+    text = _read(source)
     try:
         table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise TrainingError(f"Recipe '{source}' is not valid TOML: {error}.") from error
+    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, deep nesting
+        reason = error if isinstance(error, tomllib.TOMLDecodeError) else "too long or too deep"
+        raise TrainingError(f"Recipe '{source}' is not valid TOML: {reason}.") from error
     for override in overrides:
         _override(table, override)
     return from_dict(table)
@@ -237,90 +232,109 @@ def from_dict(table: Mapping[str, Any]) -> Recipe:
         TrainingError: an unknown key, a value of the wrong type, or one out of its range.
     """
     recipe: Recipe = _parse(Recipe, table, "")
-    for key, accepts, expected in _RANGES:
+    losses = {f"losses.{name}": _WEIGHT for name in recipe.losses.weights()}
+    for key, expected in (_RANGES | losses).items():
         value: Any = recipe
         for part in key.split("."):
             value = getattr(value, part)
-        if not accepts(value):
-            raise TrainingError(f"Recipe key '{key}' is {value!r}; expected {expected}.")
-    for loss, weight in recipe.losses.weights().items():
-        if weight < 0:
-            raise TrainingError(f"Recipe key 'losses.{loss}' is {weight}; expected at least 0.")
+        least, most = expected[0], expected[-1]
+        if isinstance(least, str):
+            if value not in expected:
+                names = " or ".join(f"'{name}'" for name in expected)
+                raise TrainingError(f"Recipe key '{key}' is {_shown(value)}; expected {names}.")
+        elif not least <= value <= most:  # as what is no number is not
+            raise TrainingError(
+                f"Recipe key '{key}' is {_shown(value)}; expected a number from {least:,} to "
+                f"{most:,}."
+            )
     return recipe
 
 
-def _positive(value: float) -> bool:
-    return value > 0
+_OPTION = 4096  # the largest number among constructor arguments, such as channels
+_SHARE, _WEIGHT, _STEPS = (0, 1), (0, 1_000_000), (0, 1_000_000_000)
+# The texts that a key may have, or the least and the most that its number may be.
+_RANGES: dict[str, tuple[Any, ...]] = {
+    "task": ("encoder", "compensation", "editing"),
+    "seed": (0, 2**63 - 1),
+    "steps": (1, _STEPS[1]),
+    "batch_size": (1, 10_000),
+    "accumulate": (1, 10_000),
+    "image_size": (8, 4096),
+    "precision": ("fp32", "bf16"),
+    "ema_decay": (0, 0.999999),
+    "storage": ("exact", "compact"),
+    "losses.edit_norm": ("l1", "l2"),
+    "optimiser.name": ("ranger", "adamw", "muon"),
+    "optimiser.learning_rate": (1e-12, 10),
+    "optimiser.weight_decay": (0, 100),
+    "optimiser.warmup": _STEPS,
+    "optimiser.decay_start": _SHARE,
+    "optimiser.final": _SHARE,
+    "optimiser.clip": (0, 1_000_000),
+    "data.generator_share": _SHARE,
+    "data.generated": (0, 1_000_000),
+    "data.truncation": _SHARE,
+    "data.augmentation.flip": _SHARE,
+    "data.augmentation.colour": _SHARE,
+    "data.augmentation.jitter": _SHARE,
+    "data.augmentation.occluders": _SHARE,
+    "data.augmentation.max_occluders": (1, 100),
+    "data.augmentation.degrade": _SHARE,
+    "edits.library": _SHARE,
+    "edits.difference": _SHARE,
+    "edits.perturbation": _SHARE,
+    "progressive.start": _STEPS,
+    "progressive.every": _STEPS,
+    "validation.every": _STEPS,
+    "validation.limit": _STEPS,
+    "log.scalars": (1, _STEPS[1]),
+    "log.grid": _STEPS,
+    "log.checkpoint": (1, _STEPS[1]),
+}
 
 
-def _not_negative(value: float) -> bool:
-    return value >= 0
-
-
-def _share(value: float) -> bool:
-    return 0 <= value <= 1
-
-
-def _one_of(*names: str) -> tuple[Callable[[Any], bool], str]:
-    return lambda value: value in names, " or ".join(f"'{name}'" for name in names)
-
-
-_POSITIVE = (_positive, "a number above 0")
-_NOT_NEGATIVE = (_not_negative, "0 or more")
-_SHARE = (_share, "a number between 0 and 1")
-_RANGES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
-    ("task", *_one_of("encoder", "compensation", "editing")),
-    ("seed", *_NOT_NEGATIVE),
-    ("steps", *_POSITIVE),
-    ("batch_size", *_POSITIVE),
-    ("accumulate", *_POSITIVE),
-    ("image_size", *_POSITIVE),
-    ("precision", *_one_of("fp32", "bf16")),
-    ("ema_decay", lambda value: 0 <= value < 1, "at least 0 (no averaging) and below 1"),
-    ("storage", *_one_of("exact", "compact")),
-    ("losses.edit_norm", *_one_of("l1", "l2")),
-    ("optimiser.name", *_one_of("ranger", "adamw", "muon")),
-    ("optimiser.learning_rate", *_POSITIVE),
-    ("optimiser.weight_decay", *_NOT_NEGATIVE),
-    ("optimiser.warmup", *_NOT_NEGATIVE),
-    ("optimiser.decay_start", *_SHARE),
-    ("optimiser.final", *_SHARE),
-    ("optimiser.clip", *_NOT_NEGATIVE),
-    ("data.generator_share", *_SHARE),
-    ("data.generated", *_NOT_NEGATIVE),
-    ("data.truncation", *_SHARE),
-    ("data.augmentation.flip", *_SHARE),
-    ("data.augmentation.colour", *_SHARE),
-    ("data.augmentation.jitter", *_SHARE),
-    ("data.augmentation.occluders", *_SHARE),
-    ("data.augmentation.max_occluders", *_POSITIVE),
-    ("data.augmentation.degrade", *_SHARE),
-    ("edits.library", *_SHARE),
-    ("edits.difference", *_SHARE),
-    ("edits.perturbation", *_SHARE),
-    ("progressive.start", *_NOT_NEGATIVE),
-    ("progressive.every", *_NOT_NEGATIVE),
-    ("validation.every", *_NOT_NEGATIVE),
-    ("validation.limit", *_NOT_NEGATIVE),
-    ("log.scalars", *_POSITIVE),
-    ("log.grid", *_NOT_NEGATIVE),
-    ("log.checkpoint", *_POSITIVE),
-)
+def _read(source: str | Path) -> str:
+    path, own = Path(source), resources.files("sdic.training") / "recipes" / f"{source}.toml"
+    try:
+        if path.is_file():
+            with path.open("rb") as file:
+                content = file.read(LARGEST + 1)
+        elif str(source) in shipped():
+            content = own.read_bytes()
+        else:
+            raise FileNotFoundError
+    except (FileNotFoundError, ValueError):
+        raise TrainingError(
+            f"There is no recipe '{source}'; give a TOML file or one of: {', '.join(shipped())}."
+        ) from None
+    except OSError as error:
+        raise TrainingError(
+            f"The recipe '{source}' cannot be read ({error.strerror}); give another file."
+        ) from error
+    try:
+        text = content.decode()
+    except UnicodeDecodeError:
+        text = ""
+    if len(content) > LARGEST or (content and not text):
+        raise TrainingError(f"'{source}' is no recipe; expected a short text in UTF-8, as TOML.")
+    return text
 
 
 def _override(table: dict[str, Any], override: str) -> None:
     key, sign, text = override.partition("=")
     if not sign or not key.strip():
-        raise TrainingError(f"'{override}' is not a setting; write it as key=value.")
+        raise TrainingError(f"{_shown(override)} is not a setting; write it as key=value.")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         value = text
     *parents, leaf = key.strip().split(".")
     for parent in parents:
         table = table.setdefault(parent, {})
         if not isinstance(table, dict):
-            raise TrainingError(f"Recipe key '{parent}' in '{override}' holds no table of keys.")
+            raise TrainingError(
+                f"Recipe key '{parent}' in {_shown(override)} holds no table of keys."
+            )
     table[leaf] = value
 
 
@@ -330,7 +344,7 @@ def _parse(cls: Any, table: Mapping[str, Any], prefix: str) -> Any:
         if key not in hints:
             near = difflib.get_close_matches(key, hints, n=1)
             hint = f"did you mean '{prefix}{near[0]}'?" if near else f"known: {', '.join(hints)}."
-            raise TrainingError(f"Recipe key '{prefix}{key}' is not known; {hint}")
+            raise TrainingError(f"Recipe key {_shown(prefix + key)} is not known; {hint}")
     for entry in dataclasses.fields(cls):
         required = entry.default is entry.default_factory is dataclasses.MISSING
         if required and entry.name not in table:
@@ -339,27 +353,48 @@ def _parse(cls: Any, table: Mapping[str, Any], prefix: str) -> Any:
 
 
 def _value(hint: Any, value: Any, key: str) -> Any:
-    if dataclasses.is_dataclass(hint):
+    if dataclasses.is_dataclass(hint) or get_origin(hint) is dict:
         if not isinstance(value, Mapping):
-            raise TrainingError(f"Recipe key '{key}' is {value!r}; expected a table of keys.")
-        return _parse(hint, value, key + ".")
+            raise TrainingError(f"Recipe key '{key}' is {_shown(value)}; expected a table of keys.")
+        if dataclasses.is_dataclass(hint):
+            return _parse(hint, value, key + ".")
+        inner = get_args(hint)[1]
+        return {name: _value(inner, item, f"{key}.{name}") for name, item in value.items()}
+    if hint is Any:
+        if not _is_plain(value):
+            raise TrainingError(
+                f"Recipe key {_shown(key)} is {_shown(value)}; expected a text, true or false, a "
+                f"number up to {_OPTION:,}, or a short list of them."
+            )
+        return value
     if get_origin(hint) is tuple:
         texts = [value] if isinstance(value, str) else value
         if not isinstance(texts, list | tuple) or not all(isinstance(t, str) for t in texts):
-            raise TrainingError(f"Recipe key '{key}' is {value!r}; expected a list of texts.")
+            raise TrainingError(f"Recipe key '{key}' is {_shown(value)}; expected a list of texts.")
         return tuple(texts)
-    if get_origin(hint) is dict:
-        inner = get_args(hint)[1]
-        if not isinstance(value, Mapping):
-            raise TrainingError(f"Recipe key '{key}' is {value!r}; expected a table of keys.")
-        if get_origin(inner) is not dict:
-            return dict(value)
-        return {name: _value(inner, item, f"{key}.{name}") for name, item in value.items()}
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+    if hint is float and type(value) is int and abs(value) <= 2**63:
         return float(value)
     if type(value) is not hint:
-        raise TrainingError(f"Recipe key '{key}' is {value!r}; expected {_TYPE_NAMES[hint]}.")
+        raise TrainingError(f"Recipe key '{key}' is {_shown(value)}; expected {_TYPE_NAMES[hint]}.")
     return value
 
 
 _TYPE_NAMES = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+
+
+def _is_plain(value: Any, depth: int = 3) -> bool:
+    """Whether a constructor's argument is of a kind that TOML and JSON have, and of decent size."""
+    if isinstance(value, list | tuple):
+        return depth > 0 and len(value) <= 100 and all(_is_plain(v, depth - 1) for v in value)
+    if isinstance(value, int | float):
+        return abs(value) <= _OPTION  # which what is no number is not
+    return isinstance(value, str)
+
+
+def _shown(value: Any) -> str:
+    """A value for a message: in one line, not longer than one reads."""
+    try:
+        text = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
+    except (ValueError, RecursionError):
+        return "a value that is too long to be shown"
+    return text if len(text) <= 100 else f"{text[:97]}..."

@@ -58,7 +58,7 @@ def run(
     recipe = load(recipe_source, overrides)
     skips_parameters = recipe.progressive.every > 0
     fabric = devices.fabric(device, recipe.precision, processes, skips_parameters)
-    cache = weights.cache_dir() / "photos"
+    cache = weights.cache_dir()
     generator = build.build_generator(recipe)
     trainer = Trainer(
         build.build_task(recipe, generator),

@@ -99,7 +99,8 @@ def restore(
     for name, network in networks.items():
         own = {k: v.shape for k, v in network.state_dict().items()}
         saved = _under(tensors, f"networks.{name}.")
-        different = [k for k in own.keys() | saved.keys() if not _same(own, saved, k)]
+        keys = (own.keys() | saved.keys()) - set(getattr(network, "OPTIONAL_KEYS", ()))
+        different = [key for key in keys if not _same(own, saved, key)]
         if different:
             raise TrainingError(
                 f"The checkpoint is of another network: '{name}' differs in {len(different)} "

@@ -30,9 +30,18 @@ ADVICE = "free some space, or set SDIC_CACHE to a folder on another disk"
 
 
 def cache_dir() -> Path:
-    """The project's cache folder: `SDIC_CACHE` if set, else the platform's; it may not exist."""
+    """The project's cache folder: `SDIC_CACHE` if set, else the platform's; it may not exist.
+
+    Raises:
+        WeightsError: `SDIC_CACHE` names the home folder of a user who is not there.
+    """
     chosen = os.environ.get("SDIC_CACHE")
-    return Path(chosen).expanduser() if chosen else Path(platformdirs.user_cache_dir("sdic"))
+    try:
+        return Path(chosen).expanduser() if chosen else Path(platformdirs.user_cache_dir("sdic"))
+    except RuntimeError:
+        raise WeightsError(
+            f"SDIC_CACHE is {chosen}, but there is no such home folder; set it to another folder."
+        ) from None
 
 
 def weights_dir() -> Path:

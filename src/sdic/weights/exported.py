@@ -47,6 +47,10 @@ class Exported:
         load_strict(network, self.networks.get(name, {}), f"{self.source}: {name}")
         return network
 
+    def frozen(self, network: Network, name: str) -> Network:
+        """As `fill`, for use: in eval mode, without gradients."""
+        return self.fill(network, name).eval().requires_grad_(False)
+
 
 def read(source: str | Path) -> Exported:
     """Read a weight of the registry by its name, or a file that training made by its path.

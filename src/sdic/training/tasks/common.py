@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from sdic.errors import TrainingError
 from sdic.losses import JointLoss
+from sdic.metrics.pixels import psnr
 from sdic.training.recipe import Losses
 
 
@@ -27,13 +27,11 @@ def check_losses(weights: Losses, known: Sequence[str], task: str) -> None:
         )
 
 
-def psnr(images: Tensor, results: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio [N] in dB of images in [-1,1]; results are clamped to that."""
-    error = (results.float().clamp(-1, 1) - images).square().mean(dim=(1, 2, 3))
-    return 10 * torch.log10(4 / error.clamp_min(1e-12))
-
-
 def judge(images: Tensor, results: Tensor, joint: JointLoss) -> dict[str, Tensor]:
-    """Measures [N] of results against images: PSNR, and the losses whose networks are there."""
-    terms = joint.reconstruction(results.float().clamp(-1, 1), joint.target(images))
+    """Measures [N] of results against images: PSNR, and the losses whose networks are there.
+
+    Results are clamped to [-1,1] first.
+    """
+    results = results.float().clamp(-1, 1)
+    terms = joint.reconstruction(results, joint.target(images))
     return {"psnr": psnr(images, results)} | {f"{name}_loss": term for name, term in terms.items()}

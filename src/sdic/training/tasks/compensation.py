@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from sdic.generators.base import Generator
 from sdic.losses import Compensation, JointLoss
+from sdic.methods.sdic.method import SDIC_PRESETS, SDICPreset, compensate
+from sdic.metrics.pixels import psnr
 from sdic.training.recipe import Losses
 from sdic.training.task import Batch, Phase
-from sdic.training.tasks.common import check_losses, judge, psnr
+from sdic.training.tasks.common import check_losses, judge
 
 LOSSES = ("l2", "perceptual", "identity", "edit_latents", "edit_features", "discrepancy")
 
@@ -27,6 +29,7 @@ class CompensationTask:
         weights: of the losses `LOSSES`.
         joint: the joint loss of the same weights.
         size: side of the images.
+        preset: of the run, see `methods.sdic.SDICPreset`.
     """
 
     skips_parameters = False
@@ -40,8 +43,10 @@ class CompensationTask:
         weights: Losses,
         joint: JointLoss,
         size: int = 256,
+        preset: SDICPreset = SDIC_PRESETS["paper"],
     ) -> None:
         check_losses(weights, LOSSES, "compensation")
+        self.preset = preset
         self.generator, self.encoder = generator, encoder
         self.joint, self.size = joint, size
         self.networks: dict[str, nn.Module] = {"dipn": dipn, "dicn": dicn}
@@ -56,44 +61,25 @@ class CompensationTask:
 
     def step(self, phase: str, batch: Batch, step: int) -> dict[str, Tensor]:
         """Eq. 9: reconstruction (eq. 7) and closeness to w and F (eq. 8)."""
-        _, pair, result = self._compensate(batch.images)
+        pair, result = self._compensate(batch.images)
         total, terms = self.joint(result, batch.images, pair)
         return {"total": total, **terms}
 
     def sample_grid(self, batch: Batch) -> Tensor:
         """Rows of photo, initial reconstruction R0 and final reconstruction R."""
-        initial, _, result = self._compensate(batch.images)
-        return torch.stack((batch.images, initial, result), dim=1)
+        pair, result = self._compensate(batch.images)
+        return torch.stack((batch.images, cast(Tensor, pair.initial), result), dim=1)
 
     def validate(self, images: Tensor) -> dict[str, Tensor]:
         """PSNR and the image losses, and the PSNR before compensation."""
-        initial, _, result = self._compensate(images)
-        return judge(images, result, self.joint) | {"initial_psnr": psnr(images, initial)}
+        pair, result = self._compensate(images)
+        before = psnr(images, cast(Tensor, pair.initial))
+        return judge(images, result, self.joint) | {"initial_psnr": before}
 
-    def _compensate(self, images: Tensor) -> tuple[Tensor, Compensation, Tensor]:
-        """Both passes over the images: R0, the codes and features before and after, and R."""
+    def _compensate(self, images: Tensor) -> tuple[Compensation, Tensor]:
+        """Both passes over the images: codes and features before and after, and R."""
         with torch.no_grad():
             latents = self.encoder(images).float()
-        initial, pair = compensate(self.generator, self.networks, images, latents, self.size)
+        pair = compensate(self.generator, self.networks, images, latents, self.preset)
         result = self.generator.from_features(pair.new_features, pair.new_latents, self.size)
-        return initial, pair, result.float()
-
-
-def compensate(
-    generator: Generator,
-    networks: Mapping[str, nn.Module],
-    images: Tensor,
-    latents: Tensor,
-    size: int,
-) -> tuple[Tensor, Compensation]:
-    """R0 [N,3,size,size] of codes w+ [N,S,512], and the codes and features before and after.
-
-    As `SDIC.compensate`, in training: the networks "dipn" and "dicn" alone get gradients.
-    """
-    with torch.no_grad():
-        features = generator.to_features(latents).float()
-        initial = generator.from_features(features, latents, size).float().clamp(-1, 1)
-    discrepancy = networks["dipn"](images, initial)
-    new_features, new_latents = networks["dicn"](discrepancy, features, latents)
-    pair = Compensation(latents, new_latents, features, new_features, images - initial, discrepancy)
-    return initial, pair
+        return pair, result.float()

@@ -9,26 +9,31 @@ teaches the transfer that.
 
 from __future__ import annotations
 
+import hashlib
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
 from sdic.errors import TrainingError
 from sdic.generators.base import Generator
+from sdic.images import to_uint8
 from sdic.losses import Compensation, JointLoss
+from sdic.methods.sdic import compensate
+from sdic.metrics.pixels import psnr
 from sdic.training.data import seeded
 from sdic.training.edited_pairs import EditSampler, random_latents
 from sdic.training.recipe import Losses
 from sdic.training.task import Batch, Phase
-from sdic.training.tasks.common import check_losses, judge, psnr
+from sdic.training.tasks.common import check_losses, judge
 from sdic.training.tasks.compensation import LOSSES as PHOTO_LOSSES
-from sdic.training.tasks.compensation import compensate
 
 LOSSES = (*PHOTO_LOSSES, "change")
 NOTHING = 1.0  # squared distance in w+ that the encoder reads into images which hardly differ
 
 
 class EditingTask:
-    """DIPN, DICN and a transfer (`methods.transfer`) trained together; obeys `Task`.
+    """DIPN, DICN and a transfer (`methods.sdic.carry_over`) trained together; obeys `Task`.
 
     Args:
         generator: frozen.
@@ -73,13 +78,13 @@ class EditingTask:
             raise TrainingError("The task 'editing' trains on EditedPairs.")
         known = batch.known[:, None, None]
         edit = torch.where(known, batch.edit, 0.0)
-        initial, pair = self._compensate(batch.images, self._codes(batch))
+        pair = self._compensate(batch.images, self._codes(batch))
         result = self._edited(pair, edit, batch.known)
         truth = torch.where(known[..., None], batch.edited, batch.images)
         total, terms = self.joint(result, truth, pair)
         if not self.weights.change:
             return {"total": total, **terms}
-        extra, change = self._change(batch, pair, initial, result)
+        extra, change = self._change(batch, pair, result)
         return {"total": total + extra, **terms, "change": change}
 
     def sample_grid(self, batch: Batch) -> Tensor:
@@ -88,10 +93,10 @@ class EditingTask:
         Photos have no truth; the encoder's reconstruction before the edit takes its place.
         """
         latents = self._codes(batch)
-        initial, pair = self._compensate(batch.images, latents)
+        pair = self._compensate(batch.images, latents)
         edit, truth = batch.edit, batch.edited
         if edit is None or truth is None:
-            edit, truth = self._validation_edit(batch.images, latents), initial
+            edit, truth = self._validation_edit(batch.images, latents), cast(Tensor, pair.initial)
         before = self._image(pair.new_features, pair.new_latents)
         plain: Tensor = self.generator(latents + edit, self.size).float()
         return torch.stack((batch.images, before, truth, plain, self._edited(pair, edit)), dim=1)
@@ -105,18 +110,22 @@ class EditingTask:
         """
         latents = self.encoder(images).float()
         edit = self._validation_edit(images, latents)
-        initial, pair = self._compensate(images, latents)
+        pair = self._compensate(images, latents)
         before = self._image(pair.new_features, pair.new_latents)
         result = self._edited(pair, edit)
         plain = self.generator(latents + edit, self.size).float()
-        wanted, got = plain - initial, result - before
+        wanted, got = plain - cast(Tensor, pair.initial), result - before
         kept = (wanted * got).sum((1, 2, 3)) / wanted.square().sum((1, 2, 3)).clamp_min(1e-8)
         measures = judge(images, before, self.joint)
-        return measures | {"kept": kept, "edit_psnr": psnr(images, result)}
+        return measures | {"kept": kept, "edit_psnr": psnr(images, result.clamp(-1, 1))}
 
     def _validation_edit(self, images: Tensor, latents: Tensor) -> Tensor:
-        """An edit [N,S,512] of photos that depends on them alone, so that every look is alike."""
-        return self.sampler.draw(latents, seeded("validation", f"{images.sum().item():.0f}"))
+        """An edit [N,S,512]; that of a photo depends on it alone, so that all runs see the same."""
+        edits = []
+        for i, pixels in enumerate(to_uint8(images)):
+            digest = hashlib.sha256(pixels.tobytes()).hexdigest()
+            edits.append(self.sampler.draw(latents[i : i + 1], seeded("validation", digest)))
+        return torch.cat(edits)
 
     def _codes(self, batch: Batch) -> Tensor:
         """The encoder's codes w+ of a batch; those of generated images are perturbed."""
@@ -127,8 +136,8 @@ class EditingTask:
             towards = random_latents(self.generator, len(latents), random)
             return torch.lerp(latents, towards, share.to(latents) * batch.known[:, None, None])
 
-    def _compensate(self, images: Tensor, latents: Tensor) -> tuple[Tensor, Compensation]:
-        return compensate(self.generator, self.networks, images, latents, self.size)
+    def _compensate(self, images: Tensor, latents: Tensor) -> Compensation:
+        return compensate(self.generator, self.networks, images, latents)
 
     def _edited(self, pair: Compensation, edit: Tensor, rows: Tensor | None = None) -> Tensor:
         """Results [N,3,H,W]; only the rows [N] bool are edited, or all of them."""
@@ -141,9 +150,7 @@ class EditingTask:
             features = features.index_put((rows.nonzero()[:, 0],), carried.float())
         return self._image(features, latents)
 
-    def _change(
-        self, batch: Batch, pair: Compensation, initial: Tensor, result: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def _change(self, batch: Batch, pair: Compensation, result: Tensor) -> tuple[Tensor, Tensor]:
         """What the edits of a batch's photos cost, weighed, and the loss `change` of them alone.
 
         The transfer alone learns from it, since the encoder is no judge of fidelity. A batch
@@ -152,7 +159,6 @@ class EditingTask:
         Args:
             batch: its edits are those of the photos.
             pair: of the batch.
-            initial: R0, of `pair`'s codes before compensation.
             result: of the photos, their reconstruction.
         """
         photos = ~batch.known
@@ -163,7 +169,7 @@ class EditingTask:
             latents = pair.latents[photos] + edit
             edited = self.generator.to_features(latents).float()
             plain = self._image(edited, latents).clamp(-1, 1)
-            wanted = self._read(plain) - self._read(initial[photos])
+            wanted = self._read(plain) - self._read(cast(Tensor, pair.initial)[photos])
             before = self._read(result[photos])
         compensated, base = pair.new_features[photos].detach(), pair.features[photos]
         carried = self.networks["transfer"](compensated, base, edited).float()

@@ -7,6 +7,9 @@ many codes as it has style rows.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
@@ -26,10 +29,35 @@ from sdic.training.tasks.common import check_losses, judge
 # Of a generated image, whose w is known, instead of its pixels.
 CODE_LOSSES = ("latents", "styles", "features")
 LOSSES = ("l2", "perceptual", "identity", *CODE_LOSSES, "delta", "adversarial")
-SPREAD_SAMPLES = 1000  # w that measure the spread of style channels
-SPREAD_FEATURES = 24  # w that measure the spread of feature channels
 R1_WEIGHT, R1_EVERY = 10.0, 16
 DISCRIMINATOR_RATE = 0.2  # times the encoder's learning rate, as in e4e (2e-5 to 1e-4)
+
+
+@dataclass
+class Space:
+    """Where codes are compared, each channel in units of its spread over random w.
+
+    Attributes:
+        make: w+ [N,S,512] to the channels of that space, [N,C,...].
+        samples: how many w measure the spread.
+        spread: [1,C,...], once it is known.
+    """
+
+    make: Callable[[Tensor], Tensor]
+    samples: int
+    spread: Tensor | None = None
+
+    def distance(self, latents: Tensor, truth: Tensor, generator: Generator) -> Tensor:
+        """Mean squared distance, a scalar, of w+ [K,S,512] and w [K,512]; 0 where K is."""
+        if not len(latents):
+            return latents.new_zeros(())
+        with torch.no_grad():
+            wanted = self.make(generator.broadcast(truth)).float()
+            if self.spread is None:
+                made = self.make(generator.broadcast(generator.sample(self.samples, 0))).float()
+                axes = [axis for axis in range(made.ndim) if axis != 1]
+                self.spread = made.std(dim=axes, keepdim=True).clamp_min(1e-6)
+        return ((self.make(latents).float() - wanted) / self.spread).square().mean()
 
 
 class EncoderTask:
@@ -59,13 +87,17 @@ class EncoderTask:
         self.generator, self.encoder, self.discriminator = generator, encoder, discriminator
         self.weights, self.joint, self.size = weights, joint, size
         self.by_code = any(getattr(weights, name) for name in CODE_LOSSES)
-        self._style_spread: Tensor | None = None
-        self._feature_spread: Tensor | None = None
+        # Style space is LSAP's (Cao et al. 2023).
+        self.spaces = {
+            "styles": Space(self._styles, 1000),
+            "features": Space(generator.to_features, 24),
+        }
         self.progressive = progressive or Progressive()
         self.skips_parameters = self.progressive.every > 0
         self.networks: dict[str, nn.Module] = {"encoder": encoder}
         if discriminator is not None:
             self.networks["discriminator"] = discriminator
+        self._set_stage(0)
 
     def frozen(self) -> list[nn.Module]:
         """Generator and the networks of the losses."""
@@ -122,11 +154,10 @@ class EncoderTask:
             known = batch.known[:, None, None]
             squares = torch.where(known, (latents - batch.latents[:, None]).square(), 0.0)
             losses["latents"] = squares.sum() / (known.sum().clamp_min(1) * latents[0].numel())
-        known_codes, truth = latents[batch.known], batch.latents[batch.known]
-        if self.weights.styles:
-            losses["styles"] = self._style_distance(known_codes, truth)
-        if self.weights.features:
-            losses["features"] = self._feature_distance(known_codes, truth)
+        for name, space in self.spaces.items():
+            if getattr(self.weights, name):
+                codes, truth = latents[batch.known], batch.latents[batch.known]
+                losses[name] = space.distance(codes, truth, self.generator)
         if self.weights.delta:
             losses["delta"] = offset_norm(latents).mean()
         if self.discriminator is not None:
@@ -135,35 +166,9 @@ class EncoderTask:
                 losses["adversarial"] = adversarial_loss(self.discriminator(latents))
         return losses
 
-    def _style_distance(self, latents: Tensor, truth: Tensor) -> Tensor:
-        """Mean squared distance of styles of w+ [K,S,512] and w [K,512] (LSAP, Cao 2023)."""
-        if not len(latents):
-            return latents.new_zeros(())
+    def _styles(self, latents: Tensor) -> Tensor:
         with full_precision(latents.device):
-            wanted = self._styles(truth)
-            if self._style_spread is None:
-                samples = self._styles(self.generator.sample(SPREAD_SAMPLES, 0))
-                self._style_spread = samples.std(dim=0).clamp_min(1e-6)
-            difference = (self.generator.styles(latents).float() - wanted) / self._style_spread
-            return difference.square().mean()
-
-    @torch.no_grad()
-    def _styles(self, w: Tensor) -> Tensor:
-        return self.generator.styles(self.generator.broadcast(w)).float()
-
-    def _feature_distance(self, latents: Tensor, truth: Tensor) -> Tensor:
-        """Mean squared distance of F of w+ [K,S,512] and w [K,512]."""
-        if not len(latents):
-            return latents.new_zeros(())
-        if self._feature_spread is None:
-            samples = self._features(self.generator.sample(SPREAD_FEATURES, 0))
-            self._feature_spread = samples.std(dim=(0, 2, 3), keepdim=True).clamp_min(1e-6)
-        made = self.generator.to_features(latents).float()
-        return ((made - self._features(truth)) / self._feature_spread).square().mean()
-
-    @torch.no_grad()
-    def _features(self, w: Tensor) -> Tensor:
-        return self.generator.to_features(self.generator.broadcast(w)).float()
+            return self.generator.styles(latents)
 
     def _set_stage(self, step: int) -> None:
         every = self.progressive.every

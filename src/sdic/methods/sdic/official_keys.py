@@ -1,24 +1,4 @@
-"""The parameter names of the official SDIC and e4e checkpoints, and ours.
-
-An official name is the module's prefix (`encoder.`, `DIP.`, `SAF.`, `decoder.`) and a path; each
-rule replaces the beginning of a path by ours.
-"""
-
-from __future__ import annotations
-
-from collections.abc import Iterable, Mapping
-
-from torch import Tensor
-
-from sdic.errors import WeightsError
-
-ENCODER_RULES = {
-    "input_layer.": "trunk.input_layer.",
-    "body.": "trunk.body.",
-    "styles.": "styles.",
-    "latlayer1.": "lateral2.",
-    "latlayer2.": "lateral1.",
-}
+"""The parameter names of the official SDIC checkpoints, and ours; see `methods.official`."""
 
 DIPN_RULES = {
     "feature1.fe": "context.down_original.conv",
@@ -81,53 +61,3 @@ DIPN_UNUSED = (
     "hourglass_fusion.conv1_up.bn.",
 )
 DICN_UNUSED = ("aff1.", "aff2.", "conv1.", "aff1d.agg.")
-
-# Networks of the training losses, which an official file carries along.
-LOSS_PREFIXES = ("id_loss.", "lpips_loss.")
-
-
-def official_key(key: str, rules: Mapping[str, str]) -> str:
-    """The official path of one of our parameters, by the rule with the longest beginning."""
-    fitting = [(ours, official) for official, ours in rules.items() if key.startswith(ours)]
-    ours, official = max(fitting, key=lambda rule: len(rule[0]), default=("", ""))
-    return official + key[len(ours) :]
-
-
-def rename(
-    state_dict: Mapping[str, Tensor],
-    keys: Iterable[str],
-    rules: Mapping[str, str],
-    unused: Iterable[str],
-    what: str,
-) -> tuple[dict[str, Tensor], list[str]]:
-    """Give the tensors of one official module our names.
-
-    Args:
-        state_dict: official paths without the module's prefix, and their tensors.
-        keys: our names of all parameters and buffers that the module needs.
-        rules: the rule table of the module.
-        unused: prefixes of official paths to leave out.
-        what: the module of the file, for errors.
-
-    Returns:
-        The tensors by our names, and the official paths that were left out.
-
-    Raises:
-        WeightsError: official paths are missing or in surplus; it names them.
-    """
-    ours = {official_key(key, rules): key for key in keys}
-    surplus = [key for key in state_dict if key not in ours]
-    dropped = [key for key in surplus if key.startswith(tuple(unused))]
-    surplus = [key for key in surplus if key not in set(dropped)]
-    missing = [key for key in ours if key not in state_dict]
-    problems = [
-        f"{len(names)} {kind}: {', '.join(names)}"
-        for kind, names in (("missing", missing), ("surplus", surplus))
-        if names
-    ]
-    if problems:
-        raise WeightsError(
-            f"{what} is not the published network; {'; '.join(problems)}. "
-            "Use a complete, unchanged official file."
-        )
-    return {ours[key]: state_dict[key] for key in ours}, dropped

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as nnf
 
 from sdic.generators.mobile import haar, inverse_haar
-from sdic.methods.compact import SLOPE, Residual, start_at_zero
-from sdic.methods.transfer import relative_change
+from sdic.methods.sdic.carry_over import relative_change
+from sdic.methods.sdic.compact import SLOPE, Residual, start_at_zero
 
 # Relative change of the features at which the network has 1 - 1/e of its say: below the changes of
 # any edit that can be seen, above rounding.
@@ -26,7 +26,7 @@ FLOW_GAIN = 0.1
 
 
 class CompactTransfer(nn.Module):
-    """(F*, F(w), F(edited w)) -> F* of the edited face; obeys `methods.transfer`.
+    """(F*, F(w), F(edited w)) -> F* of the edited face; obeys `methods.sdic.carry_over`.
 
     With phi = F* - F(w) and m in [0,1), which grows with the change of the features from 0 on,
 

@@ -1,0 +1,70 @@
+"""What reaches the terminal: names that can be shown, and failures as one sentence."""
+
+from __future__ import annotations
+
+import os
+import traceback
+import unicodedata
+
+import typer
+
+from sdic.errors import SdicError
+
+DEBUG = "SDIC_DEBUG"  # the variable that --debug sets
+MEMORY_WORDS = ("out of memory", "can't allocate memory", "bad_alloc")
+
+
+def printable(text: str) -> str:
+    """Text in one line that cannot steer a terminal: what is no letter, sign or space is escaped.
+
+    That also holds for the bytes of file names that are not UTF-8.
+    """
+    return "".join(
+        one
+        if one.isprintable() or unicodedata.category(one) == "Zs"
+        else one.encode("unicode_escape").decode("ascii")
+        for one in text
+    )
+
+
+def say(text: str) -> None:
+    """A line on standard output."""
+    typer.echo(printable(text))
+
+
+def complain(error: BaseException) -> None:
+    """An error as a line on standard error; with --debug, where it arose before that."""
+    from rich.console import Console
+    from rich.text import Text
+
+    show_trace(error)
+    text = Text.assemble(("error:", "bold red"), f" {printable(explain(error))}")
+    Console(stderr=True, soft_wrap=True).print(text)
+
+
+def show_trace(error: BaseException) -> None:
+    """The traceback of an error on standard error, with --debug only."""
+    if os.environ.get(DEBUG, "") not in ("", "0"):
+        typer.echo("".join(traceback.format_exception(error)), err=True, nl=False)
+
+
+def explain(error: BaseException) -> str:
+    """An error as one sentence: what happened, and what to do."""
+    if isinstance(error, SdicError):
+        return str(error)
+    said = str(error).strip().splitlines()
+    if isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(word in str(error).lower() for word in MEMORY_WORDS)
+    ):
+        return (
+            "There is not enough memory for this; close other programs, make the photo smaller, "
+            "or choose another --device."
+        )
+    if isinstance(error, OSError) and error.filename is not None:
+        name = os.fsdecode(error.filename) if isinstance(error.filename, bytes) else error.filename
+        return f"{name} cannot be used ({error.strerror}); check it and its permissions."
+    reason = f"{type(error).__name__}: {said[0]}" if said else type(error).__name__
+    return (
+        f"{reason.rstrip('.')}. This is a defect of the program; run again with `sdic --debug` to "
+        "see where it arose, and report it."
+    )
