@@ -111,25 +111,6 @@ def check_replaceable(path: Path, error: type[SdicError] = InputError) -> None:
     )
 
 
-def check_readable(path: Path, error: type[SdicError] = InputError) -> None:
-    """Raise `error` unless `path` names a plain file, by links or not.
-
-    For a file that is to be opened: a pipe would wait for ever, and a device act.
-
-    Raises:
-        SdicError: as said.
-        OSError: there is nothing, or it cannot be looked at.
-    """
-    try:
-        mode = path.stat().st_mode
-    except ValueError:  # a name that no file has, such as one with a zero byte
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)) from None
-    if stat.S_ISDIR(mode):
-        raise error(f"{printable(path)} is a folder; expected a file.")
-    if not stat.S_ISREG(mode):
-        raise error(f"{printable(path)} is a pipe or a device; expected a plain file.")
-
-
 def check_readable(path: Path, what: str, error: type[SdicError] = InputError) -> None:
     """Raise `error` unless `path` is a plain file that may be read; reading a pipe might not end.
 
@@ -141,19 +122,21 @@ def check_readable(path: Path, what: str, error: type[SdicError] = InputError) -
     Raises:
         SdicError: as said.
     """
+    name = printable(path)
     try:
         mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
-        raise error(f"There is no {what} at {path}; check the path.") from None
+        raise error(f"There is no {what} at {name}; check the path.") from None
     except PermissionError:
         mode = None
     except (OSError, ValueError) as problem:  # ValueError: a zero byte in the name
-        raise error(f"There cannot be a {what} at {path} ({problem}); check the path.") from None
+        reason = getattr(problem, "strerror", None) or problem
+        raise error(f"There cannot be a {what} at {name} ({reason}); check the path.") from None
     if mode is not None and not stat.S_ISREG(mode):
         found = "a folder" if stat.S_ISDIR(mode) else "no plain file"
-        raise error(f"{path} is {found}; expected a {what}.")
+        raise error(f"{name} is {found}; expected a {what}.")
     if mode is None or not os.access(path, os.R_OK):
-        raise error(f"The {what} at {path} may not be read; change its permissions.")
+        raise error(f"The {what} at {name} may not be read; change its permissions.")
 
 
 def save_tensors(

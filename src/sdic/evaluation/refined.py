@@ -45,13 +45,7 @@ class Refined(Inverter):
     def __init__(self, inverter: Inverter, optimisation: Optimisation, steps: int) -> None:
         super().__init__(inverter.generator)
         self.inverter, self.optimisation, self.steps = inverter, optimisation, steps
-        self.settings = {"method": inverter.settings, "steps": steps}
-
-    @property
-    def settings(self) -> RefinedSettings:
-        """Settings of the method and of its refinement."""
-        own = getattr(self.inverter, "settings", None)
-        return RefinedSettings(own, self.optimisation.settings, self.steps)
+        self.settings = RefinedSettings(inverter.settings, optimisation.settings, steps)
 
     @property
     def networks(self) -> dict[str, nn.Module]:

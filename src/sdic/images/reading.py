@@ -55,7 +55,7 @@ def read(
     path = Path(path)
     name = printable(path)
     try:
-        check_readable(path)
+        check_readable(path, "picture")
         with path.open("rb") as file:
             image, format_name = _open(file, name, max_pixels)
             rgb, alpha, icc = _decode(image, name, profile)
@@ -70,10 +70,6 @@ def read(
                 format=format_name,
                 path=path,
             )
-    except FileNotFoundError:
-        raise InputError(f"There is no file {name}; check the path.") from None
-    except PermissionError:
-        raise InputError(f"{name} may not be read; check the permissions of the file.") from None
     except OSError as error:
         raise InputError(f"{name} cannot be read: {error.strerror or error}.") from error
 
