@@ -2,6 +2,7 @@
 
 import os
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -73,6 +74,21 @@ def test_what_a_kill_left_behind_is_removed_when_it_is_old(tmp_path):
     os.utime(old, (past, past))
     files.write_whole(tmp_path / "file", b"data")
     assert sorted(os.listdir(tmp_path)) == [".sdic-1.part", "file"]
+    os.utime(tmp_path / ".sdic-1.part", (past, past))
+    files.make_folder(tmp_path)
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_what_cannot_be_written_is_known_before_the_work(tmp_path):
+    (tmp_path / "file").write_bytes(b"old")
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    for name in ("new", "file", "folder/new"):
+        files.check_writable(tmp_path / name)
+    for name in ("file/below", "link", "folder", "n" * 256, "a\0b", "/", ""):
+        with pytest.raises(WeightsError, match="Cannot write"):
+            files.check_writable(tmp_path / name if name else Path(), WeightsError)
+    assert sorted(os.listdir(tmp_path)) == ["file", "folder", "link"]
+    assert (tmp_path / "file").read_bytes() == b"old"
 
 
 def test_tensors_come_back_whatever_memory_they_shared(tmp_path):

@@ -42,11 +42,8 @@ def whole(path: Path, error: type[SdicError] = InputError, advice: str = "") -> 
     Raises:
         SdicError: `error`, if the place cannot be written to, is a link, or is no plain file.
     """
-    temporary = path.with_name(f".sdic-{secrets.token_hex(6)}.part")
+    temporary = _place(path, error, advice)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        check_replaceable(path, error)
-        _remove_leftovers(path.parent)
         yield temporary
         with temporary.open("rb+") as stream:
             os.fsync(stream.fileno())
@@ -58,14 +55,31 @@ def whole(path: Path, error: type[SdicError] = InputError, advice: str = "") -> 
             temporary.unlink()
 
 
+def check_writable(path: Path, error: type[SdicError] = InputError) -> None:
+    """Raise `error` unless a file can be written at `path`; for before long work. Folders are made.
+
+    Raises:
+        SdicError: as said.
+    """
+    temporary = _place(path, error, "")
+    try:
+        temporary.touch()
+    except OSError as problem:
+        raise error(_sentence(path, problem, "")) from problem
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
 def make_folder(folder: Path, error: type[SdicError] = InputError) -> None:
-    """Make a folder and those above it, where they are missing.
+    """Make a folder and those above it, where they are missing; remove what a kill left in it.
 
     Raises:
         SdicError: `error`, if it cannot be made.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(folder)
     except OSError as problem:
         raise error(_sentence(folder / "file", problem, "")) from problem
 
@@ -88,7 +102,9 @@ def write_json(path: Path, value: Any, error: type[SdicError] = InputError) -> N
     Raises:
         SdicError: see `whole`.
     """
-    write_whole(path, json.dumps(value, indent=1, ensure_ascii=False).encode(), error)
+    text = json.dumps(value, indent=1, ensure_ascii=False)
+    # The bytes of a file name that is not UTF-8 become JSON's own escapes.
+    write_whole(path, text.encode(errors="backslashreplace"), error)
 
 
 def check_replaceable(path: Path, error: type[SdicError] = InputError) -> None:
@@ -122,21 +138,21 @@ def check_readable(path: Path, what: str, error: type[SdicError] = InputError) -
     Raises:
         SdicError: as said.
     """
-    name = printable(path)
     try:
         mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
-        raise error(f"There is no {what} at {name}; check the path.") from None
+        raise error(f"There is no {what} at {printable(path)}; check the path.") from None
     except PermissionError:
         mode = None
     except (OSError, ValueError) as problem:  # ValueError: a zero byte in the name
-        reason = getattr(problem, "strerror", None) or problem
-        raise error(f"There cannot be a {what} at {name} ({reason}); check the path.") from None
+        raise error(
+            f"There cannot be a {what} at {printable(path)} ({problem}); check the path."
+        ) from None
     if mode is not None and not stat.S_ISREG(mode):
         found = "a folder" if stat.S_ISDIR(mode) else "no plain file"
-        raise error(f"{name} is {found}; expected a {what}.")
+        raise error(f"{printable(path)} is {found}; expected a {what}.")
     if mode is None or not os.access(path, os.R_OK):
-        raise error(f"The {what} at {name} may not be read; change its permissions.")
+        raise error(f"The {what} at {printable(path)} may not be read; change its permissions.")
 
 
 def save_tensors(
@@ -182,6 +198,19 @@ def read_metadata(path: Path) -> dict[str, str]:
 
     with safe_open(path, framework="np") as file:
         return file.metadata() or {}
+
+
+def _place(path: Path, error: type[SdicError], advice: str) -> Path:
+    """A place beside `path` for what shall become it."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        check_replaceable(path, error)
+        _remove_leftovers(path.parent)
+    except OSError as problem:
+        raise error(_sentence(path, problem, advice)) from problem
+    except ValueError as problem:  # a zero byte, or half a character
+        raise error(f"Cannot write {str(path)!r}: no file can have this name.") from problem
+    return path.parent / f".sdic-{secrets.token_hex(6)}.part"
 
 
 def _remove_leftovers(folder: Path) -> None:

@@ -1,10 +1,14 @@
 """No result takes the name of a source, of another result, or of a file that was there before."""
 
+import json
 import os
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from fakes import FakeDetector, call_main, fake_editor, noise_photo, write_directions
+from sdic.cli import options
 from sdic.cli.outputs import INVERSION_SUFFIX, LONGEST, Outputs, check_targets, unique_names
 from sdic.errors import InputError
 from sdic.methods import storage
@@ -219,3 +223,148 @@ def test_one_file_by_its_name(tmp_path):
 
 def test_the_suffix_of_inversions_is_theirs():
     assert INVERSION_SUFFIX == storage.SUFFIX
+
+
+# The same by the commands, with two faces in every photo but a_0.png and me.*
+
+SHORT = "me.png", "me.jpg", "a_0.png", "we_1.png"
+
+
+class SomeFaces(FakeDetector):
+    def __call__(self, rgb):
+        return super().__call__(rgb)[: 2 if rgb.shape[1] == 220 else 1]
+
+
+@pytest.fixture
+def sdic(monkeypatch, capsys, tmp_path):
+    """The command in a folder with photos and a file of directions."""
+    detector = SomeFaces((45, 60, 20), (160, 60, 16))
+    editor = fake_editor(detector)
+    monkeypatch.setattr(options, "make_editor", lambda *_: editor)
+    monkeypatch.setattr("sdic.recognition.detection.load_detector", lambda name: detector)
+    monkeypatch.chdir(tmp_path)
+    write_directions(tmp_path / "d.safetensors")
+    for number, name in enumerate(("me.png", "me.jpg", "a.png", "a_0.png", "we.jpg", "we_1.png")):
+        width = 120 if name in SHORT else 220
+        Image.fromarray(noise_photo(120, width, number)).save(name, quality=95)
+
+    def call(command):
+        words = [word.replace("smile", "d.safetensors:smile") for word in command.split()]
+        return call_main(monkeypatch, capsys, *words)
+
+    return call
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in sorted(Path(folder).rglob("*")) if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    "commands",
+    [
+        ["invert me.png --out inv", "edit inv/me.sdic.safetensors -e smile=2 --crop --out ."],
+        ["edit we.jpg we_1.png -e smile=2 --face all --crop --out ."],
+        ["edit we.jpg we_1.png -e smile=2 --face all --crop --out . --overwrite"],
+        ["edit me.png -e smile=2 --out ."],
+        ["edit me.png -e smile=2 --out . --overwrite"],
+        ["edit me.jpg -e smile=2 --out ."],
+        ["invert me.jpg --out ."],
+        ["invert me.png --out ."],
+        ["invert we.jpg we_1.png --face all --out . --overwrite"],
+        ["animate me.jpg -e smile=0:1 --out there.gif"],
+        ["demo --photo me.jpg --out me.png"],
+        ["demo --photo me.png --out me.png --overwrite"],
+        ["align me.jpg --out ."],
+        ["align we.jpg we_1.png --face all --out . --overwrite"],
+    ],
+    ids=lambda commands: commands[-1],
+)
+def test_no_command_replaces_what_is_there(commands, sdic, tmp_path):
+    Path("there.gif").write_bytes(b"the user's")
+    *first, last = commands
+    for command in first:
+        assert sdic(command)[0] == 0
+    before = contents(tmp_path)
+    code, output, error = sdic(last)
+    assert (code, output) == (1, "")
+    assert "would replace the source" in error or "already" in error
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("command", "there"),
+    [
+        ("edit me.jpg -e smile=2 --out out", "me.png"),
+        ("edit me.jpg -e smile=2 --crop --face all --out out", "me_0.png"),
+        ("invert me.jpg --out out", "me.sdic.safetensors"),
+        ("animate me.jpg -e smile=0:1 --frames 2 --out out/a.gif", "a.gif"),
+        ("align me.jpg --out out", "me.json"),
+        ("align me.jpg --face all --out out", "me_0.png"),
+    ],
+)
+def test_commands_replace_files_if_they_are_asked(command, there, sdic):
+    Path("out").mkdir()
+    path = Path("out", there)
+    path.write_bytes(b"the user's")
+    code, _, error = sdic(command)
+    assert code == 1
+    assert f"There is a file {path} already" in error
+    assert contents("out") == {path: b"the user's"}
+    assert sdic(f"{command} --overwrite")[0] == 0
+    assert path.read_bytes() != b"the user's"
+    path.unlink()
+    path.symlink_to(Path("me.png").absolute())
+    before = contents(".")
+    assert sdic(f"{command} --overwrite")[0] == 1
+    assert contents(".") == before
+
+
+@pytest.mark.parametrize(
+    ("command", "count"),
+    [
+        ("edit a.png a_0.png -e smile=2 --face all --crop --out out --json", 3),
+        ("edit a_0.png a.png -e smile=2 --face all --crop --out out --json", 3),
+        ("edit a.png a_0.png -e smile=2 --face all --out out --json", 2),
+        ("edit me.jpg me.png -e smile=2 --crop --out out --json", 2),
+        ("invert a.png a_0.png --face all --out out --json", 3),
+        ("align a.png a_0.png me.png me.jpg --face all --out out --json", 5),
+    ],
+)
+def test_every_face_has_its_file_and_what_is_reported_was_written(command, count, sdic):
+    code, output, _ = sdic(command)
+    assert code == 0
+    named = set()
+    for line in map(json.loads, output.splitlines()):
+        value = line.get("edited") or line.get("inversions") or [c["crop"] for c in line["crops"]]
+        named |= {value} if isinstance(value, str) else set(value)
+    written = {str(path) for path in Path("out").iterdir()}
+    assert len(named) == count
+    assert named <= written
+    beside = {str(Path(name).with_suffix(".json")) for name in named}
+    beside |= {name.replace(".sdic.safetensors", ".png") for name in named}
+    assert written <= named | beside
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "edit {} -e smile=2 --out out",
+        "invert {} --out out",
+        "align {} --out out",
+    ],
+)
+@pytest.mark.parametrize("stem", ["x" * 250, os.fsdecode(b"\xff\x1b[31m"), "x" * 240])
+def test_commands_write_odd_names(command, stem, sdic):
+    Path("me.jpg").rename(f"{stem}.jpg")
+    code, output, error = sdic(command.replace("{}", f"{stem}.jpg"))
+    assert (code, error) == (0, "")
+    assert "\x1b" not in output
+    assert list(Path("out").iterdir())
+
+
+def test_a_format_is_not_a_path(sdic, tmp_path):
+    before = contents(tmp_path)
+    code, output, error = sdic("edit me.jpg -e smile=2 --suffix ../x.png --out out")
+    assert (code, output) == (1, "")
+    assert error.startswith("error: ")
+    assert contents(tmp_path) == before

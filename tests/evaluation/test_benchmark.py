@@ -40,15 +40,15 @@ class Painter(Generator):
     name, num_styles, resolution, feature_shape = "painter", 2, 512, (3, 4, 4)
     space, row_layers = "painter", (0, 1)
 
-    def styles(self, w_plus):
-        return w_plus.flatten(1)
-
     def __init__(self):
         super().__init__()
         self.register_buffer("mean_latent", torch.zeros(512))
 
     def mapping(self, z):
         return z
+
+    def styles(self, w_plus):
+        return w_plus.flatten(1)
 
     def to_features(self, w_plus):
         return w_plus[:, 0, :1, None, None].expand(-1, *self.feature_shape)

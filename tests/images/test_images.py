@@ -235,9 +235,9 @@ def test_only_plain_files_are_opened(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.jpg")
     images.write(tmp_path / "a.png", picture())
     (tmp_path / "link.png").symlink_to(tmp_path / "a.png")
-    with pytest.raises(InputError, match=r"pipe\.jpg is no plain file; expected a picture"):
+    with pytest.raises(InputError, match=r"pipe\.jpg is no plain file"):
         images.read(tmp_path / "pipe.jpg")
-    with pytest.raises(InputError, match="is no plain file"):
+    with pytest.raises(InputError, match="no plain file; expected a picture"):
         images.read("/dev/zero")
     np.testing.assert_array_equal(images.read(tmp_path / "link.png").rgb, picture())
     assert tmp_path / "pipe.jpg" not in images.list_images([tmp_path])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -46,9 +47,51 @@ def test_only_the_newest_checkpoint_stays(tmp_path: Path) -> None:
 def test_an_unfinished_checkpoint_counts_for_nothing(tmp_path: Path) -> None:
     path = checkpoint.save(tmp_path, 1, {"a": torch.zeros(1)}, {})
     (tmp_path / ".checkpoint-00000002.partial").mkdir()
-    (tmp_path / "checkpoint-00000003").mkdir()  # what an interrupted removal may leave
+    (tmp_path / ".checkpoint-00000000.old").mkdir()  # what an interrupted removal may leave
     assert checkpoint.latest(tmp_path) == path
     assert checkpoint.latest(tmp_path / "nowhere") is None
+    path = checkpoint.save(tmp_path, 1, {"a": torch.zeros(1)}, {})  # the same step again
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_checkpoint_without_its_index_is_damage_and_no_new_start(tmp_path: Path) -> None:
+    path = checkpoint.save(tmp_path, 7, {"a": torch.zeros(1)}, {})
+    (path / "index.json").unlink()
+    with pytest.raises(TrainingError, match=r"checkpoint-00000007 has no index\.json"):
+        checkpoint.latest(tmp_path)
+
+
+WHOLE = {"format": 1, "step": 1, "pieces": {}, "tensors": {}, "extra": {}}
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        "[]",
+        "null",
+        "{}",
+        '"text"',
+        "[" * 100_000,
+        "9" * 6000,
+        "\ud800",
+        *(json.dumps({k: v for k, v in WHOLE.items() if k != key}) for key in WHOLE),
+        json.dumps(WHOLE | {"step": None}),
+        json.dumps(WHOLE | {"step": float("inf")}),
+        json.dumps(WHOLE | {"pieces": []}),
+        json.dumps(WHOLE | {"pieces": {"/dev/zero": ""}}),
+        json.dumps(WHOLE | {"tensors": {"a": [[1], 10**12]}}),
+        json.dumps(WHOLE | {"tensors": {"a": 3}}),
+        json.dumps(WHOLE | {"extra": 3}),
+        json.dumps(WHOLE | {"format": 2}),
+    ],
+)
+def test_a_changed_index_is_one_sentence(tmp_path: Path, index: str) -> None:
+    path = checkpoint.save(tmp_path, 1, {"a": torch.zeros(8)}, {})
+    (path / "index.json").write_bytes(index.encode("utf-8", "surrogatepass"))
+    with pytest.raises(TrainingError, match=r"cannot be read|Update sdic") as raised:
+        checkpoint.load(path)
+    assert "\n" not in str(raised.value)
+    assert len(str(raised.value)) < 400
 
 
 def test_damage_is_one_sentence(tmp_path: Path) -> None:

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from sdic import generators
 from sdic.cli.app import app
 from sdic.cli.train import train_app
 from sdic.errors import SdicError
 from sdic.generators.mobile import MobileStyleGAN
-from sdic.training import build, session
+from sdic.training import build, checkpoint, session
 from sdic.training.tasks import EncoderTask
 
 from . import tiny
@@ -83,6 +84,81 @@ def test_mistakes_are_errors_of_one_sentence(tmp_path: Path) -> None:
         result = invoke(*arguments)
         assert isinstance(result.exception, SdicError), result.output
         assert "\n" not in str(result.exception)
+
+
+PLACES = {
+    "below a file": "mine.toml/file",
+    "a link": "link",
+    "a folder": "folder",
+    "a device": "/dev/full",
+    "nothing": "",
+    "the root": "/",
+    "here": ".",
+    "a long name": "n" * 300,
+    "below a long name": "n" * 300 + "/file",
+}
+
+
+NO_FOLDERS = ("below a file", "a device", "a long name", "below a long name")
+
+
+@pytest.mark.parametrize(
+    ("command", "place"),
+    [
+        *((command, place) for command in ("export", "encoder-start") for place in PLACES),
+        *((command, place) for command in ("run", "ablations") for place in NO_FOLDERS),
+    ],
+)
+def test_what_cannot_be_written_is_said_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, place: str
+) -> None:
+    def work(*_: object, **__: object) -> None:
+        raise AssertionError("the work has begun")
+
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    monkeypatch.chdir(tmp_path)
+    for target in (
+        (build, "build_generator"),
+        (checkpoint, "latest"),
+        (generators, "create"),
+    ):
+        monkeypatch.setattr(*target, work)
+    arguments = {
+        "run": ["mine.toml"],
+        "export": ["run"],
+        "encoder-start": [],
+        "ablations": ["full", "--data", "folder"],
+    }[command]
+    result = invoke(command, *arguments, "--out", PLACES[place])
+    assert isinstance(result.exception, SdicError), result.exception
+    assert "Cannot write" in str(result.exception)
+    assert "\n" not in str(result.exception)
+    assert not [*tmp_path.glob("**/.sdic-*")]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--minutes", "nan"),
+        ("--minutes", "-1"),
+        ("--steps", "-1"),
+        ("--devices", "0"),
+        ("--devices", "1" + 30 * "0"),
+        ("--device", "cpu:" + 5000 * "1"),
+        ("--precision", "fp8"),
+        ("--set", "optimiser.learning_rate=1e300"),
+        ("--set", "losses.latents=nan"),
+        ("--set", "accumulate=1" + 30 * "0"),
+        ("--set", "data.generator_share=0", "--data", "n" * 5000),
+        ("--set", "data.photos=['" + "n" * 5000 + "']", "--set", "data.generator_share=0"),
+        ("--set", "data.photos=['a']", "--set", "data.generator_share=0", "--data", "."),
+    ],
+)
+def test_bad_values_are_one_sentence(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    result = invoke(tmp_path / "mine.toml", "--out", tmp_path / "run", *arguments)
+    assert isinstance(result.exception, SdicError), result.exception
+    assert "\n" not in str(result.exception)
 
 
 def test_the_command_hangs_on_the_application() -> None:

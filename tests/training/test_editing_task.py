@@ -99,7 +99,7 @@ def test_photos_are_judged_without_their_edit() -> None:
     assert not batch.known.any()
     losses = task.step("editing", batch, 0)
     with torch.no_grad():
-        _, pair = task._compensate(batch.images, task._codes(batch))
+        pair = task._compensate(batch.images, task._codes(batch))
         result = task._image(pair.new_features, pair.new_latents)
     expected = (result - batch.images).square().mean()
     torch.testing.assert_close(losses["l2"], expected)
@@ -114,7 +114,7 @@ def test_generated_images_are_judged_after_their_edit() -> None:
     assert batch.edit is not None
     assert batch.edited is not None
     with torch.no_grad():
-        _, pair = task._compensate(batch.images, task._codes(batch))
+        pair = task._compensate(batch.images, task._codes(batch))
         result = task._edited(pair, batch.edit)
     torch.testing.assert_close(losses["l2"], (result - batch.edited).square().mean())
     losses["total"].backward()
@@ -151,11 +151,11 @@ def test_change_is_what_the_encoder_reads() -> None:
     assert batch.edit is not None
     with torch.no_grad():
         losses = task.step("editing", batch, 0)
-        initial, pair = task._compensate(batch.images, task._codes(batch))
+        pair = task._compensate(batch.images, task._codes(batch))
         before = task._image(pair.new_features, pair.new_latents)[1:]
         after = task._edited(pair, batch.edit)[1:]
         plain = task.generator(pair.latents + batch.edit, tiny.SIZE)[1:].clamp(-1, 1)
-        wanted = task.encoder(plain) - task.encoder(initial[1:])
+        wanted = task.encoder(plain) - task.encoder(pair.initial[1:])
         got = task.encoder(after) - task.encoder(before)
     expected = (got - wanted).square().sum() / (wanted.square().sum() + NOTHING)
     torch.testing.assert_close(losses["change"], expected, rtol=1e-3, atol=1e-4)
@@ -182,7 +182,7 @@ def test_rows_of_a_mixed_batch_do_not_touch_each_other() -> None:
     assert batch.known.tolist() == [True, False]
     assert batch.edit is not None
     with torch.no_grad():
-        _, pair = task._compensate(batch.images, task._codes(batch))
+        pair = task._compensate(batch.images, task._codes(batch))
         edit = torch.where(batch.known[:, None, None], batch.edit, 0.0)
         mixed = task._edited(pair, edit, batch.known)
         all_edited = task._edited(pair, batch.edit)
@@ -209,7 +209,7 @@ def test_validation_reads_fidelity_before_the_edit_and_the_change_after_it() -> 
     images = tiny.photos(3)[range(3)]
     with torch.no_grad():
         measures = task.validate(images)
-        _, pair = task._compensate(images, task.encoder(images))
+        pair = task._compensate(images, task.encoder(images))
         result = task._image(pair.new_features, pair.new_latents)
     torch.testing.assert_close(measures["psnr"], psnr(images, result.clamp(-1, 1)))
     assert measures["kept"].shape == (3,)

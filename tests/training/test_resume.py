@@ -195,6 +195,36 @@ def test_the_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
         toy.trainer(tmp_path, task=toy.ToyTask(plain=True)).train()
 
 
+@pytest.mark.parametrize("extra", [{}, {"recipe": []}, {"recipe": {"seed": [[]]}}, None])
+def test_a_checkpoint_that_holds_no_state_is_refused(tmp_path: Path, extra: Any) -> None:
+    train(tmp_path, stop_at=1)
+    found = checkpoint.latest(tmp_path)
+    assert found is not None
+    step, tensors, whole = checkpoint.load(found)
+    if extra is None:
+        extra = whole | {"optimisers": {"painter": {"numbers": {"x": 1}}, "critic": []}}
+    checkpoint.save(tmp_path, step, tensors, extra)
+    with pytest.raises(TrainingError, match=r"no whole state of a run|The run began with"):
+        train(tmp_path)
+
+
+@pytest.mark.parametrize("curve", [b"\xff\xfe\0", b"a,b\n1,2\n", b"step\nx\n", b"step,a\n1\n,,,"])
+def test_a_damaged_curve_is_one_sentence(tmp_path: Path, curve: bytes) -> None:
+    (tmp_path / "curve.csv").write_bytes(curve)
+    with pytest.raises(TrainingError, match=r"curve\.csv is no curve of a run"):
+        train(tmp_path)
+
+
+def test_a_lost_index_does_not_start_the_run_anew(tmp_path: Path) -> None:
+    train(tmp_path, stop_at=1)
+    found = checkpoint.latest(tmp_path)
+    assert found is not None
+    (found / "index.json").unlink()
+    with pytest.raises(TrainingError, match=r"no index\.json"):
+        train(tmp_path)
+    assert list(tmp_path.glob("checkpoint-*")) == [found]
+
+
 def test_other_steps_and_rates_are_no_other_run(tmp_path: Path) -> None:
     train(tmp_path, stop_at=2)
     losses = train(tmp_path, steps=4, optimiser__learning_rate=1e-3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import torch
 from safetensors import safe_open
 
 from sdic.encoders import IRSE50, E4EEncoder, LatentDiscriminator
-from sdic.errors import InputError, TrainingError
+from sdic.errors import InputError, TrainingError, WeightsError
+from sdic.files import save_tensors
 from sdic.generators.base import Generator
 from sdic.generators.mobile_fused import fuse, to_bfloat16
 from sdic.training import build
@@ -83,9 +85,62 @@ def check_export(tmp_path: Path, run: Trainer, psnr: str) -> None:
     assert '"task": "compensation"' in metadata["recipe"]
 
 
-def test_export_without_a_checkpoint_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="no checkpoint"):
-        export(tmp_path, tmp_path / "file")
+def exported_run(tmp_path: Path, encoder_weights: str) -> Path:
+    recipe = tiny.recipe(
+        "compensation",
+        data={"photos": [str(tmp_path / "faces" / "train")], "generator_share": 1.0},
+        components={
+            "encoder_weights": encoder_weights,
+            "options": {"generator": {"checkpoint": str(tmp_path / "runs" / "face.pt")}},
+        },
+    )
+    task = compensation(recipe)
+    images = data(recipe, task.generator)
+    out = tmp_path / "runs" / "sdic"
+    Trainer(task, images, recipe, fabric("cpu", "fp32"), out).train(stop_at=1)
+    export(out, tmp_path / "moved" / "weights.safetensors")
+    return tmp_path / "moved" / "weights.safetensors"
+
+
+def test_an_export_holds_no_path_and_finds_its_files_beside_it(tmp_path: Path) -> None:
+    sources = [tmp_path / "runs" / "e.safetensors", tmp_path / "runs" / "face.pt"]
+    sources[0].parent.mkdir()
+    for source in sources:
+        source.write_bytes(source.name.encode())
+    file = exported_run(tmp_path, str(sources[0]))
+    assert str(tmp_path).encode() not in file.read_bytes()
+    assert exported.read(file).recipe["data"]["photos"] == ["train"]
+    components = exported.read(file).recipe["components"]  # nothing lies there yet
+    assert components["encoder_weights"] == "e.safetensors"
+    moved = [source.rename(file.with_name(source.name)) for source in sources]
+    components = exported.read(file).recipe["components"]
+    assert components["encoder_weights"] == str(moved[0])
+    assert components["options"]["generator"]["checkpoint"] == str(moved[1])
+    moved[1].write_bytes(b"another one")
+    with pytest.raises(WeightsError, match=r"face\.pt, but that of this name beside it is another"):
+        exported.read(file)
+
+
+@pytest.mark.parametrize("named", ["n" * 5000, "a\0b", "..", "/", 3, None, [], {"a": 1}])
+def test_an_export_may_name_what_is_no_file(tmp_path: Path, named: Any) -> None:
+    recipe = {"components": {"encoder_weights": named, "options": named}}
+    metadata = {"format": exported.FORMAT, "recipe": json.dumps(recipe)}
+    save_tensors(tmp_path / "file", {"a.b": torch.zeros(1)}, metadata)
+    assert exported.read(tmp_path / "file").recipe == recipe
+
+
+def test_an_export_may_stand_on_weights_of_the_registry(tmp_path: Path) -> None:
+    file = exported_run(tmp_path, "encoder-mobile")
+    file.with_name("encoder-mobile").write_bytes(b"no weights")
+    assert exported.read(file).recipe["components"]["encoder_weights"] == "encoder-mobile"
+
+
+@pytest.mark.parametrize("run", ["", "nothing", "file", "n" * 5000, "a\0b"])
+def test_export_without_a_checkpoint_is_refused(tmp_path: Path, run: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(TrainingError, match=r"no checkpoint|cannot be read"):
+        export(tmp_path / run, tmp_path / "exported")
+    assert not (tmp_path / "exported").exists()
 
 
 def encoder_task(recipe: Recipe, discriminator: bool = False) -> EncoderTask:

@@ -104,6 +104,11 @@ def trainer(out: Path, recipe: recipes.Recipe | None = None, **arguments: Any) -
     return Trainer(task, data, recipe, launched, out, **arguments)
 
 
+def photos(count: int) -> Tensor:
+    """Images [count,3,8,8] to validate on."""
+    return torch.rand(count, 3, SIDE, SIDE, generator=seeded("photos"))
+
+
 class SharedData(ToyData):
     """What `processes` processes would get, one after the other in a single one."""
 
@@ -127,8 +132,8 @@ def main(out: str, text: str) -> None:
     torch.set_num_threads(1)
     options = json.loads(text)
     pause, plain = options.pop("pause", 0.0), options.pop("plain", False)
-    processes, photos = options.pop("processes", 1), options.pop("photos", 0)
-    images = torch.rand(photos, 3, SIDE, SIDE, generator=seeded("photos")) if photos else None
+    processes = options.pop("processes", 1)
+    images = photos(options.pop("photos")) if "photos" in options else None
     atexit.register(record_threads, Path(out))  # the last handler to run: it was the first
     run = trainer(
         Path(out),

@@ -234,7 +234,7 @@ def fit(
         list[str] | None,
         typer.Option(help="Only samples whose score is so, e.g. gender>1; repeat for more."),
     ] = None,
-    regularisation: Annotated[float, typer.Option(help="C of the SVM.")] = 1.0,
+    regularisation: Annotated[float, typer.Option(min=1e-9, help="C of the SVM.")] = 1.0,
     seed: Seed = 0,
     truncation: Truncation = 1.0,
     cache: Annotated[Path | None, typer.Option(help="Folder that keeps the samples.")] = None,
@@ -382,7 +382,8 @@ def _numbers(text: str) -> list[float]:
 
 def _scores(sample_set: SampleSet, name: str, judge: Scorer, samples: int) -> Tensor:
     """Scores of the samples, under a bar on a terminal."""
-    with Progress(console=Console(stderr=True)) as progress:
+    console = Console(stderr=True)
+    with Progress(console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task(name, total=samples)
         return sample_set.scores(
             name, judge, samples, lambda done, total: progress.update(task, completed=done)

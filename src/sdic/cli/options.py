@@ -271,7 +271,9 @@ def picture_suffix(text: str) -> str:
     suffix = f".{text.lower().removeprefix('.')}"
     if suffix not in FORMAT_OF_SUFFIX:
         known = ", ".join(one.removeprefix(".") for one in FORMAT_OF_SUFFIX)
-        raise InputError(f"Pictures cannot be written as '{text}'; choose one of: {known}.")
+        raise InputError(
+            f"'{text}' is no format that pictures are written in; choose from: {known}."
+        )
     return suffix
 
 

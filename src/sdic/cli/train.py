@@ -12,7 +12,9 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 from sdic.errors import TrainingError
-from sdic.files import save_tensors
+from sdic.files import check_writable, save_tensors
+
+MOST_PROCESSES = 64
 
 
 class _RunByDefault(TyperGroup):
@@ -49,8 +51,11 @@ def run(
 ) -> None:
     """Train from a recipe, or go on where an earlier call with the same --out ended."""
     began = time.monotonic()
-    if minutes < 0 or steps < 0 or devices < 1:
-        raise TrainingError("--minutes and --steps must not be negative, --devices at least 1.")
+    if not minutes >= 0 or steps < 0 or not 1 <= devices <= MOST_PROCESSES:
+        raise TrainingError(
+            "--minutes and --steps must be numbers of 0 or more, --devices of 1 to "
+            f"{MOST_PROCESSES}."
+        )
     session, _ = _training()
     overrides = [*(set_ or []), *([f"precision={precision}"] if precision else [])]
     console = Console(soft_wrap=True)
@@ -89,7 +94,10 @@ def ablations(
     ] = None,
 ) -> None:
     """Train the ablations of the paper and print their table; the same command goes on."""
+    if not minutes >= 0 or steps < 0:
+        raise TrainingError("--minutes and --steps must be numbers of 0 or more.")
     deadline = time.monotonic() + 60 * minutes if minutes else None
+    check_writable(out / "ablations.md", TrainingError)
     session, studies = _training()
     console = Console(soft_wrap=True)
     budget = [f"steps={steps}", f"validation.every={steps}"] if steps else []
@@ -129,9 +137,13 @@ def export(
 @train_app.command("encoder-start")
 def encoder_start(
     out: Annotated[Path, typer.Option(help="The safetensors file to write.")],
-    samples: Annotated[int, typer.Option(min=1, help="Generated images to fit on.")] = 1600,
-    fresh: Annotated[int, typer.Option(min=2, help="Other images to measure it on.")] = 100,
-    seed: Annotated[int, typer.Option(help="Of the samples.")] = 0,
+    samples: Annotated[
+        int, typer.Option(min=1, max=100_000, help="Generated images to fit on.")
+    ] = 1600,
+    fresh: Annotated[
+        int, typer.Option(min=2, max=100_000, help="Other images to measure it on.")
+    ] = 100,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of the samples.")] = 0,
 ) -> None:
     """Fit where the compact encoder's training starts: components.encoder_weights=FILE."""
     from sdic import generators, weights
@@ -139,6 +151,7 @@ def encoder_start(
     from sdic.runtime.backends import accelerate
     from sdic.training import encoder_start as start
 
+    check_writable(out, TrainingError)
     generator = accelerate(generators.create("mobile"))
     encoder = CompactEncoder(generator.num_styles, generator.mean_latent).train()
     wanted, trunk = encoder.trunk.state_dict(), weights.load("efficientnet-lite0")

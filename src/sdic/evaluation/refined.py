@@ -45,7 +45,11 @@ class Refined(Inverter):
     def __init__(self, inverter: Inverter, optimisation: Optimisation, steps: int) -> None:
         super().__init__(inverter.generator)
         self.inverter, self.optimisation, self.steps = inverter, optimisation, steps
-        self.settings = RefinedSettings(inverter.settings, optimisation.settings, steps)
+
+    @property
+    def settings(self) -> RefinedSettings:
+        """Settings of the method and of its refinement."""
+        return RefinedSettings(self.inverter.settings, self.optimisation.settings, self.steps)
 
     @property
     def networks(self) -> dict[str, nn.Module]:

@@ -249,20 +249,21 @@ def create(name: str = "st-lpips-alex") -> PerceptualLoss:
     return loss.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
-def load_lpips(backbone: Path, linear: Path, net: str = "alex") -> PerceptualLoss:
+def load_lpips(backbone: Path, linear: Path, net: str | None = None) -> PerceptualLoss:
     """Plain LPIPS from the user's files.
 
     Args:
         backbone: torchvision's state dict of AlexNet or VGG16 (`features.0.weight`, ...).
         linear: the linear layers of LPIPS v0.1 (`lin0.model.1.weight`, ...).
-        net: "alex" or "vgg".
+        net: "alex" or "vgg"; None is what the backbone is.
 
     Raises:
         InputError: there is no such network or file.
         WeightsError: a file cannot be read, or has other layers.
     """
-    loss = PerceptualLoss(net, shift_tolerant=False)
     trunk, heads = read_checkpoint(backbone), read_checkpoint(linear)
+    net = net or ("vgg" if "features.28.weight" in trunk else "alex")
+    loss = PerceptualLoss(net, shift_tolerant=False)
     state = {}
     for key, value in loss.state_dict().items():
         if key.startswith("net."):

@@ -56,7 +56,8 @@ def save_inversion(inversion: Inversion, path: Path | str) -> None:
         "generator": asdict(inversion.generator),
         "metadata": inversion.metadata,
     }
-    save_tensors(path, tensors, {HEADER: json.dumps(header, ensure_ascii=False, sort_keys=True)})
+    # In ASCII, since the name of a photo may have bytes that are not UTF-8.
+    save_tensors(path, tensors, {HEADER: json.dumps(header, sort_keys=True)})
 
 
 def load_inversion(path: Path | str) -> Inversion:

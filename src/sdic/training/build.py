@@ -17,7 +17,9 @@ from sdic.errors import TrainingError
 from sdic.generators.base import Generator
 from sdic.generators.mobile import MobileStyleGAN
 from sdic.generators.mobile_fused import fuse, to_bfloat16
-from sdic.losses import IdentityLoss, JointLoss, LossWeights, perceptual
+from sdic.losses import IdentityLoss, JointLoss, LossWeights, PerceptualLoss, perceptual
+from sdic.losses.identity import load_arcface
+from sdic.losses.moco import load_moco
 from sdic.methods import components
 from sdic.methods.e4e import build_encoder
 from sdic.methods.sdic import build_compensation, build_transfer
@@ -26,10 +28,11 @@ from sdic.recognition import identity
 from sdic.training.data import Mixture, Photos, derive_seed
 from sdic.training.edited_pairs import EditedPairs, EditSampler
 from sdic.training.generated import GeneratedFaces, folder_of
-from sdic.training.recipe import Recipe
+from sdic.training.recipe import Losses, Recipe
 from sdic.training.task import Data, Task
 from sdic.training.tasks import CompensationTask, EditingTask, EncoderTask
 from sdic.weights import exported
+from sdic.weights.checkpoints import read_checkpoint
 
 
 def build_generator(recipe: Recipe) -> Generator:
@@ -187,9 +190,31 @@ def _joint(recipe: Recipe) -> JointLoss:
     losses = LossWeights(**{name: value for name, value in wanted.items() if name in names})
     return JointLoss(
         losses,
-        perceptual.create() if losses.perceptual else None,
-        IdentityLoss(identity.create("fr-feature")) if losses.identity else None,
+        _perceptual(recipe.losses) if losses.perceptual else None,
+        IdentityLoss(_recogniser(recipe.losses)) if losses.identity else None,
     )
+
+
+def _perceptual(losses: Losses) -> PerceptualLoss:
+    """LPIPS of the recipe's files, or ST-LPIPS."""
+    backbone, linear = losses.perceptual_backbone, losses.perceptual_linear
+    if not backbone and not linear:
+        return perceptual.create()
+    if not backbone or not linear:
+        raise TrainingError(
+            "LPIPS is made of two files; name both of them, in losses.perceptual_backbone and "
+            "losses.perceptual_linear."
+        )
+    return perceptual.load_lpips(Path(backbone), Path(linear))
+
+
+def _recogniser(losses: Losses) -> nn.Module:
+    """ArcFace or MoCo of the recipe's file, or fr-feature."""
+    if not losses.identity_weights:
+        return identity.create("fr-feature")
+    file = Path(losses.identity_weights)
+    # MoCo's is a checkpoint of its training; ArcFace's is a bare state dict.
+    return load_moco(file) if "state_dict" in read_checkpoint(file) else load_arcface(file)
 
 
 def _needed(network: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

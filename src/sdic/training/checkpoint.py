@@ -7,6 +7,7 @@ at most 16 MB each, so that they pass where large files do not.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -28,7 +29,18 @@ from sdic.errors import TrainingError
 PIECE_BYTES = 16_000_000
 _HEADER_BYTES = 200  # generous allowance for one tensor's entry in a safetensors header
 _FORMAT = 1
-_NAME = re.compile(r"checkpoint-(\d{8,})")
+_PIECE = re.compile(r"piece-[0-9]{3,6}\.safetensors")
+_NAME = re.compile(r"checkpoint-([0-9]{8,12})")
+# What reading an index stumbles over where somebody changed it.
+DAMAGES = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 
 def save(folder: Path, step: int, tensors: Mapping[str, Tensor], extra: Mapping[str, Any]) -> Path:
@@ -50,7 +62,7 @@ def save(folder: Path, step: int, tensors: Mapping[str, Tensor], extra: Mapping[
         temporary.mkdir(parents=True)
         _write(temporary, step, tensors, extra)
         if target.exists():
-            shutil.rmtree(target)
+            _remove(target)
         temporary.rename(target)
         _flush(folder)
     except OSError as error:
@@ -64,23 +76,35 @@ def save(folder: Path, step: int, tensors: Mapping[str, Tensor], extra: Mapping[
             + f"{'free some space' if full else 'make the folder writable'} and run again."
         ) from error
     for old in _checkpoints(folder)[:-1]:
-        shutil.rmtree(old, ignore_errors=True)
-    for partial in folder.glob(".checkpoint-*.partial"):
+        with contextlib.suppress(OSError):
+            _remove(old)
+    for partial in folder.glob(".checkpoint-*"):
         shutil.rmtree(partial, ignore_errors=True)
     return target
 
 
 def latest(folder: Path) -> Path | None:
-    """The newest complete checkpoint of a run, or None."""
+    """The newest checkpoint of a run, or None.
+
+    Raises:
+        TrainingError: it has no index, so it is damaged: the run must not start anew unasked.
+    """
     found = _checkpoints(folder)
-    return found[-1] if found else None
+    if not found:
+        return None
+    if not (found[-1] / "index.json").is_file():
+        raise TrainingError(
+            f"{found[-1]} has no index.json, so it is damaged; restore it, or delete the folder to "
+            "go on without it."
+        )
+    return found[-1]
 
 
 def load(checkpoint: Path) -> tuple[int, dict[str, Tensor], dict[str, Any]]:
     """Read a checkpoint: (steps done, tensors, extra).
 
     Raises:
-        TrainingError: a piece is missing or damaged.
+        TrainingError: a piece or the index is missing or damaged.
     """
     try:
         index = json.loads((checkpoint / "index.json").read_text("utf-8"))
@@ -91,6 +115,8 @@ def load(checkpoint: Path) -> tuple[int, dict[str, Tensor], dict[str, Any]]:
             )
         pieces: dict[str, Tensor] = {}
         for name, digest in index["pieces"].items():
+            if not _PIECE.fullmatch(name):
+                raise ValueError
             content = (checkpoint / name).read_bytes()
             if hashlib.sha256(content).hexdigest() != digest:
                 raise TrainingError(f"{checkpoint / name} is damaged; restore it or start anew.")
@@ -99,10 +125,11 @@ def load(checkpoint: Path) -> tuple[int, dict[str, Tensor], dict[str, Any]]:
         for name, (shape, parts) in index["tensors"].items():
             flat = [pieces[f"{name}@{i}"] for i in range(parts)]
             tensors[name] = (flat[0] if parts == 1 else torch.cat(flat)).view(shape)
-        return index["step"], tensors, index["extra"]
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        return int(index["step"]), tensors, dict(index["extra"])
+    except (*DAMAGES, SafetensorError) as error:
+        reason = error if isinstance(error, OSError) else "its index or a piece is damaged"
         raise TrainingError(
-            f"{checkpoint} cannot be read ({error}); restore it or start a new run."
+            f"{checkpoint} cannot be read ({reason}); restore it or start a new run."
         ) from error
 
 
@@ -167,10 +194,22 @@ def _flush(folder: Path) -> None:
 
 
 def _checkpoints(folder: Path) -> list[Path]:
-    """Complete checkpoints, oldest first."""
-    found = [
-        (int(match[1]), path)
-        for path in folder.glob("checkpoint-*")
-        if (match := _NAME.fullmatch(path.name)) and (path / "index.json").is_file()
-    ]
-    return [path for _, path in sorted(found)]
+    """Folders of checkpoints, oldest first."""
+    try:
+        names = os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except (OSError, ValueError) as error:
+        raise TrainingError(
+            f"The run's folder {folder} cannot be read ({error}); give another one."
+        ) from error
+    found = [(int(match[1]), match[0]) for name in names if (match := _NAME.fullmatch(name))]
+    return [folder / name for _, name in sorted(found)]
+
+
+def _remove(checkpoint: Path) -> None:
+    """Remove a checkpoint; what a kill leaves of it no longer has its name."""
+    hidden = checkpoint.with_name(f".{checkpoint.name}.old")
+    shutil.rmtree(hidden, ignore_errors=True)
+    checkpoint.rename(hidden)
+    shutil.rmtree(hidden)

@@ -12,11 +12,21 @@ from sdic.files import write_whole
 
 
 def read_curve(path: Path) -> list[dict[str, str]]:
-    """The rows of a run's curve.csv; none where there is no file yet."""
+    """The rows of a run's curve.csv; none where there is no file yet.
+
+    Raises:
+        TrainingError: it cannot be read, or has no steps in it.
+    """
     if not path.is_file():
         return []
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        for row in rows:
+            int(row["step"])
+    except (OSError, ValueError, LookupError, TypeError, csv.Error) as error:
+        raise TrainingError(f"{path} is no curve of a run; restore or delete it.") from error
+    return rows
 
 
 def write_curve(path: Path, rows: Sequence[Mapping[str, str]]) -> None:

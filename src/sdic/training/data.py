@@ -96,12 +96,17 @@ class Photos:
                 (an aligned photo is).
             TrainingError: the cache folder cannot be written.
         """
-        paths = images.list_images(folders)
         digest = hashlib.sha256(f"{size}".encode())
-        for path in paths:
-            status = path.stat()
-            digest.update(os.fsencode(path.resolve()))
-            digest.update(f"\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+        try:
+            paths = images.list_images(folders)
+            for path in paths:
+                status = path.stat()
+                digest.update(os.fsencode(path.resolve()))
+                digest.update(f"\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+        except OSError as error:
+            raise InputError(
+                f"The photos cannot be listed ({error.strerror}); check data.photos and --data."
+            ) from error
         private(cache)
         file = cache / f"photos-{size}-{digest.hexdigest()[:16]}.npy"
         with FileLock(f"{file}.lock"):

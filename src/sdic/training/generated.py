@@ -6,7 +6,6 @@ only the pixels are kept, in files of `SHARD` faces each, whole or not at all.
 
 from __future__ import annotations
 
-import hashlib
 import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -101,11 +100,8 @@ def folder_of(cache: Path, generator: Generator, truncation: float, size: int) -
         truncation: of w.
         size: side of the images.
     """
-    digest = hashlib.blake2b(digest_size=8)
-    for name, tensor in generator.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return cache / f"{generator.name}-{digest.hexdigest()}-{truncation:g}-{size}"
+    fingerprint = generator.identity.fingerprint
+    return cache / f"{generator.name}-{fingerprint}-{truncation:g}-{size}"
 
 
 def quickest(generator: Generator, device: str) -> Generator:

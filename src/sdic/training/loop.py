@@ -127,15 +127,24 @@ class Trainer:
 
         Returns:
             What the recipe says otherwise than when the run began, where that is allowed.
+
+        Raises:
+            TrainingError: the checkpoint is damaged, or of another run.
         """
         found = checkpoint.latest(self.out)
         if found is None:
             return []
         self.step, tensors, extra = checkpoint.load(found)
-        changed = state.check_recipe(extra["recipe"], self.recipe)
-        state.restore(tensors, extra, self.raw, self._plain_optimisers(), self.ema)
-        if extra["world_size"] != self.fabric.world_size:
-            changed.append(f"processes: {extra['world_size']} -> {self.fabric.world_size}")
+        try:
+            changed = state.check_recipe(extra["recipe"], self.recipe)
+            state.restore(tensors, extra, self.raw, self._plain_optimisers(), self.ema)
+            processes = extra["world_size"]
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            raise TrainingError(
+                f"{found} holds no whole state of a run; restore it or start a new run."
+            ) from error
+        if processes != self.fabric.world_size:
+            changed.append(f"processes: {processes} -> {self.fabric.world_size}")
         return changed
 
     def save(self) -> None:

@@ -28,8 +28,11 @@ class Losses:
 
     Attributes:
         l2: mean squared error of the image on [-1,1].
-        perceptual: shift-tolerant LPIPS.
-        identity: 1 - cosine of the identity features.
+        perceptual: ST-LPIPS, or LPIPS where its two files are named.
+        perceptual_backbone: torchvision's file of AlexNet or VGG16.
+        perceptual_linear: LPIPS' own file of that network's linear layers.
+        identity: 1 - cosine of the features of fr-feature, or of the network whose file is named.
+        identity_weights: file of ArcFace's IR-SE50, or MoCo v2's of ResNet-50 for other domains.
         edit_latents: distance of w and w* (eq. 8).
         edit_features: distance of F and F* (eq. 8).
         edit_norm: "l1", mean absolute difference, or "l2", mean squared difference, of both.
@@ -46,7 +49,10 @@ class Losses:
 
     l2: float = 1.0
     perceptual: float = 0.0
+    perceptual_backbone: str = ""
+    perceptual_linear: str = ""
     identity: float = 0.0
+    identity_weights: str = ""
     edit_latents: float = 0.0
     edit_features: float = 0.0
     edit_norm: str = "l1"
@@ -59,8 +65,8 @@ class Losses:
     change: float = 0.0
 
     def weights(self) -> dict[str, float]:
-        """The weights by name, without `edit_norm`, which is none."""
-        return {k: v for k, v in dataclasses.asdict(self).items() if k != "edit_norm"}
+        """The weights by name, without what is a text."""
+        return {k: v for k, v in dataclasses.asdict(self).items() if not isinstance(v, str)}
 
 
 @dataclass(frozen=True)

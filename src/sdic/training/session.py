@@ -11,6 +11,8 @@ from pathlib import Path
 from rich.console import Console
 
 from sdic import weights
+from sdic.errors import TrainingError
+from sdic.files import check_writable
 from sdic.runtime.allocator import tune_allocator
 from sdic.training import build, devices
 from sdic.training.loop import Trainer
@@ -55,6 +57,7 @@ def run(
         SdicError: one sentence for whatever a user can put right.
     """
     tune_allocator()
+    check_writable(out / "curve.csv", TrainingError)
     recipe = load(recipe_source, overrides)
     skips_parameters = recipe.progressive.every > 0
     fabric = devices.fabric(device, recipe.precision, processes, skips_parameters)

@@ -8,6 +8,7 @@ takes F* and F(w) of the face as it is, and F(edited w), and gives F* of the edi
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
@@ -57,6 +58,15 @@ class CarryOver:
         """F* of the edited face [N,C,H,W], of F*, F(w) and F(edited w)."""
         features: Tensor = self.transfer(compensated, base, edited)
         return released(features, base, edited, self.release, focus) if self.release else features
+
+    @property
+    def settings(self) -> tuple[object, ...]:
+        """All of it as one comparable value, the weights of the transfer by their digest."""
+        digest = hashlib.blake2b(digest_size=8)
+        for name, value in self.transfer.state_dict().items():
+            digest.update(name.encode() + value.detach().cpu().float().numpy().tobytes())
+        gains = tuple((one.name, gain) for one, gain in self.gains)
+        return type(self.transfer).__name__, digest.hexdigest(), self.release, gains
 
     def with_transfer(self, change: Callable[[nn.Module], nn.Module]) -> CarryOver:
         """The same with what `change` makes of the transfer."""

@@ -158,12 +158,9 @@ class SDIC(Inverter):
         return {"encoder": self.encoder, "dipn": self.dipn, "dicn": self.dicn}
 
     @property
-    def settings(self) -> tuple[str, str, float, tuple[tuple[str, float], ...], bool]:
-        """What decides a result beside the weights."""
-        carry = self.carry_over
-        gains = tuple((one.name, gain) for one, gain in carry.gains)
-        rule = type(carry.transfer).__name__
-        return self.preset, rule, carry.release, gains, self.edit_enhanced
+    def settings(self) -> tuple[str, bool, tuple[object, ...]]:
+        """What decides a result beside the weights of the networks."""
+        return self.preset, self.edit_enhanced, self.carry_over.settings
 
     def by_rule(
         self, name: str, carry_over: CarryOver | None = None, kind: type[SDIC] | None = None
