@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 
 
 class SdicError(Exception):
@@ -25,18 +26,15 @@ class TrainingError(SdicError):
     """A training run cannot go on: bad recipe, foreign checkpoint, or a loss that is not finite."""
 
 
-def printable(path: str | os.PathLike[str]) -> str:
-    r"""A file's name for a message: what a terminal would obey, or cannot show, is escaped.
+def printable(text: str | os.PathLike[str]) -> str:
+    r"""A file's name, or a text, in one line that cannot steer a terminal.
 
-    Control characters, marks that turn the direction of text, and bytes that are not UTF-8 become
-    `\x1b`, `\u202e` and the like. Other names stay as they are.
+    What is no letter, sign or space is escaped: control characters, marks that turn the direction
+    of text, and bytes that are not UTF-8 become `\x1b`, `\u202e`, `\udcff` and the like.
     """
-    return "".join(map(_shown, os.fspath(path)))
-
-
-def _shown(character: str) -> str:
-    if character.isprintable():
-        return character
-    if "\udc80" <= character <= "\udcff":  # how Python holds a byte that is not UTF-8
-        return f"\\x{ord(character) - 0xDC00:02x}"
-    return character.encode("unicode_escape", "replace").decode("ascii")
+    return "".join(
+        one
+        if one.isprintable() or unicodedata.category(one) == "Zs"
+        else one.encode("unicode_escape").decode("ascii")
+        for one in os.fspath(text)
+    )

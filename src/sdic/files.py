@@ -149,7 +149,7 @@ def check_readable(path: Path, what: str, error: type[SdicError] = InputError) -
             f"There cannot be a {what} at {printable(path)} ({problem}); check the path."
         ) from None
     if mode is not None and not stat.S_ISREG(mode):
-        found = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device, no plain file"
+        found = "a folder" if stat.S_ISDIR(mode) else "no plain file"
         raise error(f"{printable(path)} is {found}; expected a {what}.")
     if mode is None or not os.access(path, os.R_OK):
         raise error(f"The {what} at {printable(path)} may not be read; change its permissions.")

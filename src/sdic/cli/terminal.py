@@ -4,27 +4,14 @@ from __future__ import annotations
 
 import os
 import traceback
-import unicodedata
 
 import typer
 
 from sdic.errors import SdicError
+from sdic.errors import printable as printable
 
 DEBUG = "SDIC_DEBUG"  # the variable that --debug sets
 MEMORY_WORDS = ("out of memory", "can't allocate memory", "bad_alloc")
-
-
-def printable(text: str) -> str:
-    """Text in one line that cannot steer a terminal: what is no letter, sign or space is escaped.
-
-    That also holds for the bytes of file names that are not UTF-8.
-    """
-    return "".join(
-        one
-        if one.isprintable() or unicodedata.category(one) == "Zs"
-        else one.encode("unicode_escape").decode("ascii")
-        for one in text
-    )
 
 
 def say(text: str) -> None:

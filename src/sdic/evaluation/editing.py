@@ -19,6 +19,8 @@ from sdic.evaluation.store import tensor_digest
 ATTRIBUTES = {"smile": "happiness"}
 # Directions that are measured at both ends of their range unless others are asked for.
 DEFAULT_DIRECTIONS = ("age", "smile", "yaw")
+# Changes of attributes, in their units, at which what an edit costs is compared between methods.
+EQUAL_CHANGES = {"age": 13.0, "happiness": 6.0, "yaw": 13.0}
 REFERENCE = "e4e"  # the plain encoder, whose attribute change counts as 1
 _LEAST_CHANGE = 1e-6  # below it a share of the reference's change says nothing
 
@@ -101,6 +103,18 @@ def edits_of_range(directions: Iterable[Direction]) -> list[MeasuredEdit]:
         for strength in direction.strength_range
         if strength
     ]
+
+
+def by_direction(edits: Iterable[MeasuredEdit]) -> dict[str, list[MeasuredEdit]]:
+    """Edits whose attribute can be judged, by the name of the direction, from the lowest strength.
+
+    The measured strengths of one direction make a curve: what it costs over what it changes.
+    """
+    groups: dict[str, list[MeasuredEdit]] = {}
+    for edit in sorted(edits, key=lambda edit: edit.strength):
+        if edit.attribute is not None:
+            groups.setdefault(edit.direction.name, []).append(edit)
+    return groups
 
 
 def check_edits(edits: Sequence[MeasuredEdit]) -> None:

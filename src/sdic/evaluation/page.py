@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from sdic.evaluation import tables
-from sdic.evaluation.editing import REFERENCE
+from sdic.evaluation.editing import EQUAL_CHANGES, REFERENCE
 from sdic.evaluation.gallery import ERROR_SCALE, GalleryImage, data_uri, error_map
-from sdic.evaluation.plots import Axis, Point, scatter
+from sdic.evaluation.plots import Axis, Point, plot
 from sdic.evaluation.report import TRADE_OFF, Report
 
 _QUALITY = ("psnr", "st_lpips", "id_dlib")
@@ -21,7 +21,8 @@ th:first-child,td:first-child,.plain td{text-align:left}
 .plots{display:flex;flex-wrap:wrap;gap:1em}
 svg{font:11px system-ui,sans-serif;max-width:100%;height:auto}
 svg text{fill:currentColor} svg .heading{font-size:13px;font-weight:600}
-svg .axis{stroke:currentColor;fill:none}
+svg .axis{stroke:currentColor;fill:none} svg .curve{fill:none;stroke-width:1.5}
+svg .guide{stroke:currentColor;stroke-dasharray:2 4;opacity:.6}
 .row{display:flex;overflow-x:auto;gap:6px;margin:4px 0}
 figure{margin:0;flex:none} img{width:160px;height:160px;display:block}
 figcaption{font-size:12px}
@@ -42,6 +43,11 @@ def page(report: Report, gallery: Sequence[GalleryImage]) -> str:
             parts += [
                 f"<h3>Share of {REFERENCE}'s attribute change</h3>",
                 _table(*tables.kept_table(report)),
+            ]
+        if any(report["equal_change"].values()):
+            parts += [
+                f"<h3>{tables.EQUAL_TITLE}</h3>",
+                _table(*tables.equal_change_table(report)),
             ]
         parts.append(f'<div class="plots">{"".join(_editing_plots(report))}</div>')
     parts += ["<h2>Failures</h2>", _failures(report)]
@@ -71,7 +77,7 @@ def _time_plots(report: Report) -> Iterable[str]:
                 if seconds is not None and quality is not None:
                     points.append(Point(seconds, quality, method, series))
             axis = Axis("seconds an image (median)", logarithmic=True)
-            yield scatter(f"Quality against time: {name}", axis, _metric_axis(report, name), points)
+            yield plot(f"Quality against time: {name}", axis, _metric_axis(report, name), points)
 
 
 def _editing_plots(report: Report) -> Iterable[str]:
@@ -87,21 +93,48 @@ def _editing_plots(report: Report) -> Iterable[str]:
                 share = sum(kept) / len(kept)
                 points.append(Point(share, results[name]["mean"], method, series))
         axis = Axis(f"share of {REFERENCE}'s attribute change (mean of attributes)")
-        yield scatter(
+        yield plot(
             f"Fidelity against editability: {name}", axis, _metric_axis(report, name), points
         )
+    yield from _curve_plots(report)
+    on_curves = {direction for curves in report["curves"].values() for direction in curves}
     for attribute in report["protocol"].get("attributes", {}):
         points = []
         for series, (method, edits) in enumerate(report["editing"].items()):
             for label, entry in edits.items():
+                direction = report["protocol"]["edits"][label]["direction"]
                 if entry["attribute"] != attribute or TRADE_OFF not in entry:
+                    continue
+                if direction in on_curves:
                     continue
                 change, identity = entry["change"]["mean"], entry[TRADE_OFF]["mean"]
                 if change is not None and identity is not None:
                     points.append(Point(change, identity, f"{method} {label}", series))
         axis = Axis(f"change of {attribute},{tables.unit_of(report, attribute)}")
         fidelity = Axis(f"{TRADE_OFF} after the edit, lower is better")
-        yield scatter(f"Identity after the edit: {attribute}", axis, fidelity, points)
+        yield plot(f"Identity after the edit: {attribute}", axis, fidelity, points)
+
+
+def _curve_plots(report: Report) -> Iterable[str]:
+    """Fidelity against change, one curve a method, of each direction of several strengths."""
+    directions = {name: curve for c in report["curves"].values() for name, curve in c.items()}
+    for direction, any_curve in directions.items():
+        attribute, points = any_curve["attribute"], []
+        for series, (method, curves) in enumerate(report["curves"].items()):
+            curve = curves.get(direction, {})
+            places = list(zip(curve.get("change", ()), curve.get(TRADE_OFF, ()), strict=False))
+            points += [Point(*place, "", series) for place in places[:-1]]
+            points += [Point(*place, method, series) for place in places[-1:]]
+        size = EQUAL_CHANGES.get(attribute)
+        dashed = "" if size is None else f" (dashed: ±{size:g})"
+        yield plot(
+            f"Fidelity against change: {direction}",
+            Axis(f"change of {attribute},{tables.unit_of(report, attribute)}{dashed}"),
+            Axis(f"{TRADE_OFF} after the edit, lower is better"),
+            points,
+            joined=True,
+            guides=() if size is None else (-size, size),
+        )
 
 
 def _metric_axis(report: Report, name: str) -> Axis:

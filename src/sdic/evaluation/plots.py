@@ -1,4 +1,4 @@
-"""Small scatter plots as SVG."""
+"""Small plots as SVG: points, and curves through them."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Point:
     Attributes:
         x: horizontal value.
         y: vertical value.
-        label: stands beside it.
-        series: points of one series share a colour.
+        label: stands beside it; may be empty.
+        series: points of one series share a colour, and a curve in the order that they come in.
     """
 
     x: float
@@ -50,8 +50,24 @@ class Axis:
         return math.log10(value) if self.logarithmic else value
 
 
-def scatter(title: str, x: Axis, y: Axis, points: Sequence[Point]) -> str:
-    """A scatter plot as one SVG element; empty where there is no finite point."""
+def plot(
+    title: str,
+    x: Axis,
+    y: Axis,
+    points: Sequence[Point],
+    joined: bool = False,
+    guides: Sequence[float] = (),
+) -> str:
+    """A plot as one SVG element; empty where there is no finite point.
+
+    Args:
+        title: stands above it.
+        x: the horizontal axis.
+        y: the vertical axis.
+        points: what is drawn.
+        joined: draw a curve through the points of each series.
+        guides: horizontal values marked by dashed lines, where they lie within the plot.
+    """
     drawn = [point for point in points if _can_place(x, point.x) and _can_place(y, point.y)]
     if not drawn:
         return ""
@@ -79,14 +95,28 @@ def scatter(title: str, x: Axis, y: Axis, points: Sequence[Point]) -> str:
             f'<path class="axis" d="M{LEFT} {place:.1f}h-4"/><text x="{LEFT - 7}" '
             f'y="{place + 4:.1f}" text-anchor="end">{tick:.4g}</text>'
         )
+    parts += [
+        f'<path class="guide" d="M{to_x(guide):.1f} {TOP}V{HEIGHT - BOTTOM}"/>'
+        for guide in guides
+        if LEFT <= to_x(guide) <= WIDTH - RIGHT
+    ]
     places = [(to_x(point.x), to_y(point.y)) for point in drawn]
+    if joined:
+        for series in dict.fromkeys(point.series for point in drawn):
+            path = "L".join(
+                f"{place_x:.1f} {place_y:.1f}"
+                for point, (place_x, place_y) in zip(drawn, places, strict=True)
+                if point.series == series
+            )
+            parts.append(f'<path class="curve" stroke="{_colour(series)}" d="M{path}"/>')
     beside = label_places(places, [point.label for point in drawn])
     for point, (place_x, place_y), (label_x, label_y) in zip(drawn, places, beside, strict=True):
         parts.append(
             f'<circle cx="{place_x:.1f}" cy="{place_y:.1f}" r="{RADIUS}" '
-            f'fill="{COLOURS[point.series % len(COLOURS)]}"/><text x="{label_x:.1f}" '
-            f'y="{label_y:.1f}">{escape(point.label)}</text>'
+            f'fill="{_colour(point.series)}"/>'
         )
+        if point.label:
+            parts.append(f'<text x="{label_x:.1f}" y="{label_y:.1f}">{escape(point.label)}</text>')
     return "".join([*parts, "</svg>"])
 
 
@@ -167,6 +197,10 @@ class _Scale:
     def __call__(self, value: float) -> float:
         share = (self._axis.place(value) - self._low) / (self._high - self._low)
         return self._start + share * (self._end - self._start)
+
+
+def _colour(series: int) -> str:
+    return COLOURS[series % len(COLOURS)]
 
 
 def _can_place(axis: Axis, value: float) -> bool:

@@ -7,8 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from sdic.evaluation.editing import REFERENCE, MeasuredEdit, kept_share
+from sdic.evaluation.editing import (
+    EQUAL_CHANGES,
+    REFERENCE,
+    MeasuredEdit,
+    by_direction,
+    kept_share,
+)
 from sdic.evaluation.store import ImageResult
+from sdic.metrics import at_equal_change
 
 FORMAT = "sdic-benchmark-1"
 TRADE_OFF = "id_dlib"
@@ -44,8 +51,8 @@ def assemble(
 ) -> Report:
     """The report: everything that is written to files, as plain values.
 
-    `results`, `editing` and `kept_of_e4e` are by method; `per_image` is in the order of `images`,
-    with null for an image that failed under the method.
+    `results`, `editing`, `kept_of_e4e`, `curves` and `equal_change` are by method; `per_image` is
+    in the order of `images`, with null for an image that failed under the method.
 
     Args:
         protocol: how it was measured.
@@ -84,6 +91,11 @@ def assemble(
         ],
     }
     report["kept_of_e4e"] = _add_shares(report["editing"], edits)
+    report["curves"] = {method: _curves(report, method, edits) for method in outcomes}
+    report["equal_change"] = {
+        method: _equal_changes(curves, protocol["metrics"])
+        for method, curves in report["curves"].items()
+    }
     return report
 
 
@@ -137,6 +149,57 @@ def _per_change(entry: Mapping[str, Any]) -> float | None:
         return None
     change = entry["change"]["mean"] * (1 if entry["strength"] > 0 else -1)
     return float(entry[TRADE_OFF]["mean"] / change) if change > 0 else None
+
+
+def _curves(
+    report: Report, method: str, edits: Sequence[MeasuredEdit]
+) -> dict[str, dict[str, Any]]:
+    """What each direction of several strengths changes, and costs; the reconstruction is one point.
+
+    By direction: `attribute`, and lists `strength`, `change` and for each metric of identity, over
+    the strengths from the lowest on; the values are means over the images.
+    """
+    entries = report["editing"][method]
+    curves = {}
+    for direction, group in by_direction(edits).items():
+        done = [edit for edit in group if entries[edit.label]["change"]["mean"] is not None]
+        if len(done) < 2:
+            continue
+        names = [name for name in entries[done[0].label] if name in report["results"][method]]
+        points = [
+            {"strength": edit.strength, "change": entries[edit.label]["change"]["mean"]}
+            | {name: entries[edit.label][name]["mean"] for name in names}
+            for edit in done
+        ]
+        unedited = {name: report["results"][method][name]["mean"] for name in names}
+        points.append({"strength": 0.0, "change": 0.0} | unedited)
+        points.sort(key=lambda point: point["strength"])
+        curves[direction] = {"attribute": done[0].attribute} | {
+            key: [point[key] for point in points] for key in points[0]
+        }
+    return curves
+
+
+def _equal_changes(
+    curves: Mapping[str, Mapping[str, Any]], metrics: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Identity where a direction changes its attribute by a fixed amount, towards either side.
+
+    Sides with fewer than two strengths are left out. `reason` says why there are no values.
+    """
+    rows = []
+    for direction, curve in curves.items():
+        size = EQUAL_CHANGES.get(curve["attribute"])
+        for wanted in () if size is None else (size, -size):
+            if sum(strength * wanted > 0 for strength in curve["strength"]) < 2:
+                continue
+            row = {"direction": direction, "attribute": curve["attribute"], "change": wanted}
+            for name in (name for name in curve if name in metrics):
+                rising = metrics[name]["better"] == "lower"
+                found = at_equal_change(curve["change"], curve[name], wanted, rising)
+                row |= {name: found.value, "reason": found.reason}
+            rows.append(row)
+    return rows
 
 
 def _add_shares(

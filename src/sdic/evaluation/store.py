@@ -98,10 +98,7 @@ def key_of(settings: Mapping[str, Any], photo: bytes) -> str:
 
 
 def method_digest(inverter: Inverter) -> str:
-    """Sixteen hexadecimal digits for a method: weights, settings, how it edits, its generator.
-
-    Settings are `inverter.settings`, a frozen dataclass, in methods that have any.
-    """
+    """Sixteen hexadecimal digits for a method: its weights, its settings, its generator."""
     digest = hashlib.sha256()
     digest.update(repr((inverter.name, inverter.settings)).encode())
     generator = original(inverter.generator)

@@ -8,11 +8,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sdic.evaluation.editing import REFERENCE
-from sdic.evaluation.report import COSTS, TRADE_OFF, Report
+from sdic.evaluation.report import COSTS, IDENTITY_PREFIX, TRADE_OFF, Report
 
 CSV_COLUMNS = ("kind", "method", "edit", "image", "metric", "value", "note")
 # Which of its statistics stands for a metric in tables; the mean for all others.
 STATISTICS = {"seconds": "median", "peak_memory_mb": "max"}
+EQUAL_TITLE = "Identity at equal attribute change"
 TITLE = "Benchmark of inversion methods"
 
 
@@ -24,6 +25,8 @@ def markdown(report: Report) -> str:
         parts += ["## Editing", _grid(*editing_table(report))]
     if any(report["kept_of_e4e"].values()):
         parts += [f"## Share of {REFERENCE}'s attribute change", _grid(*kept_table(report))]
+    if any(report["equal_change"].values()):
+        parts += [f"## {EQUAL_TITLE}", _grid(*equal_change_table(report))]
     failures = [f"{f['method']}, {f['image']}: {f['reason']}" for f in report["failures"]]
     parts += ["## Failures", _bullets(failures) if failures else "None."]
     return "\n\n".join(parts) + "\n"
@@ -33,7 +36,8 @@ def csv_text(report: Report) -> str:
     """The report as CSV, one value in a row, the protocol in the first rows.
 
     The columns are kind, method, edit, image, metric, value, note. Kinds: protocol,
-    reconstruction, set, editing, failure. A failed image has no value rows but one of failure.
+    reconstruction, set, editing, equal change, failure. A failed image has no value rows but one of
+    failure.
     """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
@@ -94,6 +98,23 @@ def kept_table(report: Report) -> tuple[list[str], list[list[str]]]:
     return ["method", *attributes], rows
 
 
+def equal_change_table(report: Report) -> tuple[list[str], list[list[str]]]:
+    """Head and rows: identity where a direction changes its attribute by a fixed amount."""
+    names = [name for name in report["protocol"]["metrics"] if name.startswith(IDENTITY_PREFIX)]
+    rows = [
+        [
+            method,
+            row["direction"],
+            _wanted(report, row),
+            *(number(row[name]) for name in names),
+            row["reason"],
+        ]
+        for method, equal in report["equal_change"].items()
+        for row in equal
+    ]
+    return ["method", "direction", "change", *names, "note"], rows
+
+
 def number(value: float | None) -> str:
     """A number with four digits that count, or a dash."""
     return "-" if value is None else f"{value:.4g}"
@@ -103,6 +124,10 @@ def unit_of(report: Report, attribute: str | None) -> str:
     """The unit of an attribute with a blank before it; empty where there is none."""
     entry = report["protocol"].get("attributes", {}).get(attribute)
     return f" {entry['unit']}" if entry else ""
+
+
+def _wanted(report: Report, row: Mapping[str, Any]) -> str:
+    return f"{row['change']:+g}{unit_of(report, row['attribute'])}"
 
 
 def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -132,6 +157,11 @@ def _csv_rows(report: Report) -> Iterator[Sequence[object]]:
                 yield from _values(report, start, name, summary)
             for name in (f"{TRADE_OFF}_per_change", f"kept_of_{REFERENCE}"):
                 yield *start, "", name, _plain(entry.get(name)), ""
+    for method, equal in report["equal_change"].items():
+        for row in equal:
+            start = ("equal change", method, f"{row['direction']} by {_wanted(report, row)}")
+            for name in (name for name in row if name in report["protocol"]["metrics"]):
+                yield *start, "", name, _plain(row[name]), row["reason"]
     for failure in report["failures"]:
         yield "failure", failure["method"], "", failure["image"], "", "", failure["reason"]
 

@@ -70,10 +70,6 @@ def read(
                 format=format_name,
                 path=path,
             )
-    except FileNotFoundError:
-        raise InputError(f"There is no file {name}; check the path.") from None
-    except PermissionError:
-        raise InputError(f"{name} may not be read; check the permissions of the file.") from None
     except OSError as error:
         raise InputError(f"{name} cannot be read: {error.strerror or error}.") from error
 
