@@ -105,7 +105,7 @@ def test_tensors_come_back_whatever_memory_they_shared(tmp_path):
     [
         (lambda path: None, "There is no file of things at"),
         (os.mkdir, "is a folder; expected a file of things"),
-        (os.mkfifo, "is no plain file; expected a file of things"),
+        (os.mkfifo, "no plain file; expected a file of things"),
         (lambda path: path.symlink_to(path), "There cannot be a file of things"),
     ],
 )

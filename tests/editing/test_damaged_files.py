@@ -62,6 +62,7 @@ def test_arrays_that_are_no_direction(tmp_path, array, archive):
         header((-1,), data=ONES.tobytes()),
         header((512.0,), data=ONES.tobytes()),
         header("[" * 5000),
+        header((512,), data=ONES.tobytes()).replace(b"}", b"("),
         b"\x93NUMPY\x03\x00" + bytes(40),
         b"PK\x03\x04 no archive",
     ],
@@ -144,7 +145,7 @@ def test_pickles_of_other_things_are_told(tmp_path, thing):
 def test_a_pipe_does_not_hang(tmp_path, suffix):
     os.mkfifo(tmp_path / f"x{suffix}")
     for spec in (f"x{suffix}", f"x{suffix}:smile"):
-        with pytest.raises(InputError, match="is no plain file; expected a file of directions"):
+        with pytest.raises(InputError, match="no plain file; expected a file of directions"):
             library.get(f"{tmp_path}/{spec}")
 
 
@@ -263,7 +264,7 @@ def make_nothing(path):
     ("name", "make", "sentence"),
     [
         ("x.safetensors", os.mkdir, "is a folder; expected a file of directions"),
-        ("x.safetensors", os.mkfifo, "is no plain file; expected a file of directions"),
+        ("x.safetensors", os.mkfifo, "no plain file; expected a file of directions"),
         ("x.safetensors", lambda path: path.symlink_to("gone"), "There is no file of directions"),
         ("x.safetensors", lambda path: path.write_bytes(b"mine"), "not a readable safetensors"),
         ("n" * 300 + ".safetensors", make_nothing, "the name is too long for the file system"),

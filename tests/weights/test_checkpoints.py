@@ -222,7 +222,7 @@ def test_missing_file(tmp_path):
 @pytest.mark.parametrize("name", ["model.pt", "model.safetensors"])
 def test_a_pipe_is_no_file(tmp_path, name):
     os.mkfifo(tmp_path / name)
-    with pytest.raises(InputError, match="is no plain file; expected a checkpoint file"):
+    with pytest.raises(InputError, match="no plain file; expected a checkpoint file"):
         read_checkpoint(tmp_path / name)
 
 

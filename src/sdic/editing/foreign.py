@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Sequence
 from math import prod
 from pathlib import Path
+from tokenize import TokenError
 from typing import IO, Any
 
 import numpy as np
@@ -96,7 +97,7 @@ def _read_numpy(path: Path) -> dict[str, Tensor]:
                     with archive.open(member) as opened:
                         array = _read_array(opened, path, LARGEST - read)
                     tensors[member.filename.removesuffix(".npy")] = array
-    except (*DAMAGES, zlib.error) as error:
+    except (*DAMAGES, SyntaxError, TokenError, zlib.error) as error:  # the header is Python
         raise InputError(
             f"{path} cannot be read as arrays: it is damaged, cut short or of another kind; "
             "expected a .npy or .npz file."
