@@ -51,6 +51,15 @@ def test_states_begin_at_zero_and_count(network: RobustVideoMatting) -> None:
         assert (state - before).abs().max() > 1e-3
 
 
+def test_the_network_works_on_256_pixels_unless_told_otherwise(network: RobustVideoMatting) -> None:
+    large = image(288, 320)[:1]
+    with torch.no_grad():
+        matte, explicit = network(large), network(large, ratio=256 / 288)
+    assert matte.alpha.shape[2:] == (288, 320)
+    assert matte.states[0].shape[2:] == (128, 142)
+    assert torch.allclose(matte.alpha, explicit.alpha, atol=1e-5)
+
+
 def test_gradients_reach_the_image(network: RobustVideoMatting) -> None:
     x = image().requires_grad_()
     network(x).foreground.square().sum().backward()

@@ -34,6 +34,7 @@ TAPS = (0, 2, 5)  # blocks whose output the decoder sees: at 1/2, 1/4 and 1/8 of
 WIDTHS = (80, 40, 32)  # of the decoder at 1/8, 1/4 and 1/2; half of each is recurrent
 VARIANCE_FLOOR = 1e-5  # of the guided filter
 SCALES = 4
+BEST_SIDE = 256  # of aligned portraits
 
 PREFIX = "StatefulPartitionedCall/matting_network_wrapper/StatefulPartitionedCall"
 BOX_FILTER = "Func/"  # thirds, that the guided filter averages with
@@ -84,20 +85,23 @@ class RobustVideoMatting(Network):
         self.projection = nn.Conv2d(16, 4, 1)
 
     def forward(
-        self, images: Tensor, states: tuple[Tensor, ...] | None = None, ratio: float = 1.0
+        self, images: Tensor, states: tuple[Tensor, ...] | None = None, ratio: float | None = None
     ) -> Matte:
         """Matte of images [N,3,H,W] in [-1,1].
 
         Args:
             images: N single images, or frame t of N videos.
             states: those of frame t - 1; None begins anew, with zeros.
-            ratio: share of the side that the network works on; a guided filter brings its result
-                to the full size. The network knows heads and shoulders of 256 to 512 pixels best.
+            ratio: share of the sides that the network works on; a guided filter brings its result
+                to the full size. By default the shorter side is brought to 256 pixels: of aligned
+                portraits before flags, 384 and 512 took more of the flags for the person.
 
         Raises:
             InputError: images are not [N,3,H,W] of floating point and at least 32 pixels in the
                 network's size, the ratio is not in (0,1], or there are not four states.
         """
+        if ratio is None:
+            ratio = min(1.0, BEST_SIDE / min(images.shape[-2:]))
         _check(images, states, ratio)
         full = (images + 1) / 2
         small = full
