@@ -4,7 +4,8 @@
     scorer = sdic.recognition.create_scorer("yaw")          # images to degrees
 
 All are pretrained and frozen, take FFHQ-aligned images [N,3,256,256] in [-1,1], and pass gradients
-to the images.
+to the images. `matte` and `mesh` take other sizes, too, and `regions` makes maps of them: face,
+mouth, eyes, hair, clothes, background.
 """
 
 from sdic.recognition.attributes import (

@@ -67,7 +67,12 @@ def pose(points: Tensor) -> Pose:
     seen = seen - seen.mean(1, keepdim=True)
     cameras = (torch.linalg.pinv(model) @ seen).transpose(1, 2)
     right, down = _nearest_rotation(cameras).unbind(1)
-    away = torch.linalg.cross(right, down)
+    return pose_of(torch.stack([right, down, torch.linalg.cross(right, down)], 1))
+
+
+def pose_of(rotations: Tensor) -> Pose:
+    """Pose of rotations [N,3,3] from the mean face: rows are right, down and away in the image."""
+    right, down, away = rotations.unbind(1)
     yaw = torch.atan2(-right[:, 2], away[:, 2])
     pitch = torch.asin(down[:, 2].clamp(-1, 1))
     roll = torch.atan2(down[:, 0], right[:, 0])
