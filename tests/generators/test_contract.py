@@ -6,7 +6,7 @@ from torch.nn import functional as nnf
 
 from sdic import generators
 from sdic.errors import InputError
-from tiny_generators import TINY
+from tiny import TINY
 
 
 @pytest.fixture(scope="module", params=generators.names())
