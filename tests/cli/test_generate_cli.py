@@ -11,12 +11,12 @@ from typer.testing import CliRunner
 from sdic import generators
 from sdic.cli.generate import generate, parse_seeds
 from sdic.errors import InputError
-from tiny_generators import tiny_mobile
+from tiny import tiny_generator
 
 
 @pytest.fixture(scope="module")
 def network():
-    return tiny_mobile()
+    return tiny_generator()
 
 
 @pytest.fixture

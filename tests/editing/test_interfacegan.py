@@ -111,7 +111,7 @@ def test_samples_and_scores_are_made_once(generator, tmp_path, monkeypatch):
     first = made.scores("red", red, 5)
     direct = generator(generator.broadcast(made.latents(5)), size=256).clamp(-1, 1)
     assert torch.allclose(first, direct[:, 0].mean((1, 2)), atol=0.02)
-    assert torch.allclose(made.images(0, 5), direct, atol=0.1)
+    assert (made.images(0, 5) - direct).abs().mean() < 0.05
 
     rendered = []
     monkeypatch.setattr(SampleSet, "_render", lambda self, numbers, w: rendered.extend(numbers))

@@ -56,6 +56,9 @@ class Painter(Generator):
     def from_features(self, features, w_plus, size=None):
         return F.interpolate(features, size=(self.check_size(size),) * 2, mode="nearest")
 
+    def styles(self, w_plus):
+        return w_plus.flatten(1)
+
 
 class Fake(Inverter):
     """Keeps the mean colour of each of 4x4 cells, and a share of what an edit does."""

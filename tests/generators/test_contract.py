@@ -11,7 +11,7 @@ from sdic.errors import InputError
 from sdic.generators.mobile import Modulation
 from sdic.generators.mobile_fused import fuse, to_bfloat16
 from sdic.generators.stylegan2_layers import EqualLinear
-from tiny_generators import TINY
+from tiny import TINY
 
 
 @pytest.fixture(scope="module", params=generators.names())

@@ -9,12 +9,12 @@ from torch.nn import functional as nnf
 from sdic import generators, weights
 from sdic.generators.mobile import MobileStyleGAN, haar, inverse_haar
 from sdic.weights.client import download
-from tiny_generators import tiny_mobile
+from tiny import tiny_generator
 
 
 @pytest.fixture(scope="module")
 def network():
-    return tiny_mobile()
+    return tiny_generator(deep=True)
 
 
 @pytest.fixture(scope="module")

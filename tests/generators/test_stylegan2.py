@@ -12,7 +12,7 @@ import parity
 from sdic import generators
 from sdic.errors import InputError, WeightsError
 from sdic.generators.stylegan2 import StyleGAN2, layer_of_side
-from tiny_generators import tiny_stylegan2
+from tiny import tiny_stylegan2
 
 TAPS = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
 

@@ -30,7 +30,7 @@ needs_openvino = pytest.mark.skipif(not openvino.is_available(), reason="needs o
 
 @pytest.fixture(scope="module")
 def network():
-    return tiny_generator()
+    return tiny_generator(deep=True)
 
 
 @pytest.fixture(scope="module")
@@ -237,7 +237,8 @@ def test_weights_that_a_method_changed_are_used_under_any_backend(network, w_plu
     edit = Edit.of(Direction("turn", torch.linspace(-1, 1, 512), "mobile"), 1.0)
     expected = plain.synthesize(inversion, edit, 64)
     assert torch.equal(FakeInverter(FixedGraphs(network)).synthesize(inversion, edit, 64), expected)
-    assert (expected - plain.synthesize(replace(inversion, weights={}), edit, 64)).abs().max() > 0.1
+    unchanged = plain.synthesize(replace(inversion, weights={}), edit, 64)
+    assert (expected - unchanged).abs().max() > 0.05
 
 
 def test_the_choice_of_a_backend(network, monkeypatch):

