@@ -337,6 +337,14 @@ def test_auto_is_openvino_for_the_mobile_generator_on_a_cpu(network):
     assert isinstance(accelerate(network), openvino.OpenVINOGenerator)
 
 
+def test_auto_is_a_device_for_all_that_takes_one(network, monkeypatch):
+    monkeypatch.setattr("sdic.runtime.backends.resolve_device", lambda device: "meta")
+    assert accelerate(copy.deepcopy(network), "eager", "auto").mean_latent.is_meta
+    assert accelerate_network(nn.Linear(1, 1), "eager", "auto").weight.is_meta
+    with pytest.raises(InputError, match="runs on the CPU"):
+        accelerate(network, "openvino", "auto")
+
+
 def test_devices(monkeypatch):
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)

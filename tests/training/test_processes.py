@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sdic.errors import TrainingError
+from sdic.errors import InputError, TrainingError
 from sdic.training import checkpoint
 from sdic.training.devices import fabric
 
@@ -46,5 +46,13 @@ def test_two_processes_equal_one_with_both_batches(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("device", ["tpu", "cpu:x", "cuda:99"])
 def test_a_device_that_is_not_there_is_named(device: str) -> None:
-    with pytest.raises(TrainingError, match=f"Device '{device}'.*there is: cpu"):
+    with pytest.raises(InputError, match=f"device '{device}' is not there; there is: cpu"):
         fabric(device)
+
+
+def test_more_processes_than_devices_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for device, room in (("cuda", 2), ("auto", 2), ("cuda:1", 1)):
+        with pytest.raises(TrainingError, match=f"3 processes .*'{device}'.* room for {room}"):
+            fabric(device, processes=3)
