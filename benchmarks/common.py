@@ -69,11 +69,11 @@ def in_own_process(script: str, arguments: Sequence[object]) -> dict[str, Any]:
 
 def cpu_has_bfloat16() -> bool:
     """Whether OpenVINO would use bf16 units of this CPU; False without OpenVINO."""
-    try:
-        import openvino
-    except ModuleNotFoundError:
-        return False
-    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    script = (
+        "from sdic.runtime import openvino as o; print(o.is_available() and 'BF16' in "
+        "o.import_openvino().Core().get_property('CPU', 'OPTIMIZATION_CAPABILITIES'))"
+    )
+    return subprocess.check_output([sys.executable, "-c", script]) == b"True\n"  # noqa: S603
 
 
 def machine(threads: int) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from sdic.errors import TrainingError
+from sdic.errors import InputError, TrainingError
 from sdic.training import checkpoint
 from sdic.training.curve import read_curve
 from sdic.training.devices import fabric
@@ -82,5 +82,13 @@ def test_a_device_without_float64_validates(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("device", ["tpu", "cpu:x", "cuda:99", "cuda:²", "cuda:" + 5000 * "9"])
 def test_a_device_that_is_not_there_is_named(device: str) -> None:
-    with pytest.raises(TrainingError, match=f"Device '{device}'.*there is: cpu"):
+    with pytest.raises(InputError, match=f"device '{device}' is not there; there is: cpu"):
         fabric(device)
+
+
+def test_more_processes_than_devices_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for device, room in (("cuda", 2), ("auto", 2), ("cuda:1", 1)):
+        with pytest.raises(TrainingError, match=f"3 processes .*'{device}'.* room for {room}"):
+            fabric(device, processes=3)

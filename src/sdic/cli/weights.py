@@ -62,9 +62,14 @@ def fetch(
 
 @weights_app.command()
 def verify(names: Names = None) -> None:
-    """Hash weights again and compare; without names, all that are in the cache."""
+    """Hash weights again and compare; without names, all that are in the cache, graphs too."""
+    from sdic.runtime import openvino
+
     wanted = names or [name for name in weights.names() if weights.is_fetched(name)]
     damages = {name: _damage(name) for name in wanted}
+    for name, whole in [] if names else openvino.verify_graphs():
+        advice = "it will be converted anew when it is next needed"
+        damages[name] = None if whole else f"The graph '{name}' is damaged; {advice}."
     for name, damage in damages.items():
         typer.echo(f"{name}: {'damaged' if damage else 'whole'}")
     if any(damages.values()):

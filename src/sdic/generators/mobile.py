@@ -91,7 +91,7 @@ class ModulatedConv(nn.Module):
         x = x * self.modulation(w)
         if self.depthwise is not None:
             x = self.depthwise(x)
-        x = self.conv(x) + (self.noise + self.bias)
+        x = self.conv(x) + self.bias + self.noise
         return nnf.leaky_relu(x, SLOPE)
 
 

@@ -27,14 +27,14 @@ def resolve_backend(generator: Generator, backend: str = "auto", device: str = "
             pass; "openvino", for the CPU; "openvino-bf16", the same with half the digits, faster
             on CPUs with bf16 units; "auto" is OpenVINO for the mobile generator on a CPU where it
             is installed, else eager.
-        device: a torch device, e.g. "cpu" or "cuda".
+        device: see `resolve_device`.
 
     Raises:
-        InputError: there is no such backend, or it cannot be used here.
+        InputError: there is no such backend, or it cannot be used here, or the device is not there.
     """
     if backend not in BACKENDS:
         raise InputError(f"There is no backend '{backend}'; choose one of: {', '.join(BACKENDS)}.")
-    possible = torch.device(device).type == "cpu" and openvino.is_available()
+    possible = resolve_device(device).startswith("cpu") and openvino.is_available()
     if backend == "auto":
         return "openvino" if possible and isinstance(generator, MobileStyleGAN) else "eager"
     if backend in _PRECISIONS and not possible:
@@ -51,11 +51,12 @@ def accelerate(generator: Generator, backend: str = "auto", device: str = "cpu")
     Args:
         generator: as `generators.create` makes it; it is moved to the device.
         backend: see `resolve_backend`.
-        device: a torch device, e.g. "cpu" or "cuda".
+        device: see `resolve_device`.
 
     Raises:
-        InputError: there is no such backend, or it cannot be used here.
+        InputError: see `resolve_backend`.
     """
+    device = resolve_device(device)
     backend = resolve_backend(generator, backend, device)
     generator.to(device)
     if backend in _PRECISIONS:
@@ -86,9 +87,9 @@ def accelerate_network(network: nn.Module, backend: str, device: str = "cpu") ->
         network: in eval mode; its inputs have one shape for each image, always. It is moved to the
             device.
         backend: what `resolve_backend` gave; only OpenVINO takes networks over.
-        device: a torch device.
+        device: see `resolve_device`.
     """
-    network.to(device)
+    network.to(resolve_device(device))
     if backend in _PRECISIONS and next(network.parameters(), None) is not None:
         return openvino.OpenVINONetwork(network, _PRECISIONS[backend])
     return network

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+
 import torch
 from torch import Tensor
 
 from sdic.generators.base import Generator
+
+# While PyTorch compiles in one thread, a flag of the whole process makes it refuse to run what is
+# compiled already in another one.
+_compiled_calls = threading.Lock()
 
 
 class DelegatingGenerator(Generator):
@@ -40,7 +46,10 @@ class DelegatingGenerator(Generator):
 
 
 class CompiledGenerator(DelegatingGenerator):
-    """A generator whose halves are compiled by torch.compile, each at its first call."""
+    """A generator whose halves are compiled by torch.compile, each at its first call.
+
+    Threads take turns.
+    """
 
     def __init__(self, generator: Generator) -> None:
         super().__init__(generator)
@@ -49,11 +58,13 @@ class CompiledGenerator(DelegatingGenerator):
 
     def to_features(self, w_plus: Tensor) -> Tensor:
         """See `Generator.to_features`."""
-        return self._first_half(w_plus)
+        with _compiled_calls:
+            return self._first_half(w_plus)
 
     def from_features(self, features: Tensor, w_plus: Tensor, size: int | None = None) -> Tensor:
         """See `Generator.from_features`."""
-        return self._second_half(features, w_plus, size)
+        with _compiled_calls:
+            return self._second_half(features, w_plus, size)
 
 
 def original(generator: Generator) -> Generator:

@@ -2,31 +2,45 @@
 
 The two halves of a generator are converted once from PyTorch and kept in the cache folder, one
 graph for each half and each size of image that is asked for; so is any other network. They have no
-gradients: methods that optimise take the PyTorch generator instead.
+gradients: methods that optimise take the PyTorch generator instead. All of it may be called from
+several threads at once.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import inspect
-import os
+import importlib
+import sys
+import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from queue import LifoQueue
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from sdic import weights
+from sdic import files, weights
 from sdic.errors import InputError
 from sdic.generators.base import Generator
 from sdic.runtime.delegating import DelegatingGenerator
+from sdic.runtime.fingerprint import fingerprint
 
 if TYPE_CHECKING:
     import openvino
+
+DEVICE = "CPU"
+MAX_IN_FLIGHT = 4  # calls of one graph at a time; more wait
+SMALLEST_MAP = 64  # constants [1,1,H,W] of fewer values are kernels, no maps of noise
+
+_importing = threading.Lock()
+_converting = threading.Lock()  # one conversion at a time, so that no graph is made twice
 
 
 def is_available() -> bool:
@@ -34,27 +48,53 @@ def is_available() -> bool:
     return find_spec("openvino") is not None
 
 
+def import_openvino() -> Any:
+    """The module `openvino`, imported so that it reports to nobody.
+
+    Its import and its `convert_model` send events to an analytics service through the package
+    `openvino_telemetry`, and keep an identity in the home folder. They do without where the package
+    is missing, so it is hidden during the import. All of sdic takes OpenVINO from here.
+    """
+    hidden = "openvino_telemetry"
+    with _importing:
+        if "openvino" not in sys.modules:
+            before = sys.modules.get(hidden)
+            sys.modules[hidden] = None  # type: ignore[assignment]  # how Python marks what is not there
+            try:
+                importlib.import_module("openvino")
+            finally:
+                sys.modules.pop(hidden)
+                if before is not None:
+                    sys.modules[hidden] = before
+    return importlib.import_module("openvino")
+
+
+def verify_graphs() -> list[tuple[str, bool]]:
+    """The files of all graphs in the cache, by name, and whether each is as it was written."""
+    paths = sorted(_folder().glob("*.safetensors"))
+    return [(path.stem, _read(path) is not None) for path in paths]
+
+
 class Graphs:
-    """Modules converted from PyTorch once, kept in the cache folder, and compiled at first use.
+    """Modules converted from PyTorch once, kept in the cache folder, and loaded at first use.
 
     Args:
-        module: stands for all that is run: its weights and code tell its graphs from others.
+        module: stands for all that is run: its weights, settings and code tell its graphs from
+            others.
         precision: "f32", or "bf16", which is faster where the CPU has bf16 units.
         threads: of a pass; None is OpenVINO's choice.
     """
 
     def __init__(self, module: nn.Module, precision: str, threads: int | None) -> None:
-        import openvino
-
-        self._core = openvino.Core()
+        self._module = module
         self._settings: dict[str, str | int] = {
             "INFERENCE_PRECISION_HINT": precision,
             "PERFORMANCE_HINT": "LATENCY",
         }
         if threads is not None:
             self._settings["INFERENCE_NUM_THREADS"] = threads
-        self._compiled: dict[str, openvino.CompiledModel] = {}
-        self._fingerprint = _fingerprint(module)
+        self._loading = threading.Lock()
+        self._loaded: dict[str, _Graph] = {}
 
     def run(self, name: str, module: nn.Module, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """The results of a module, image by image, for inputs [N,...].
@@ -67,51 +107,86 @@ class Graphs:
         Raises:
             InputError: the cache folder cannot be written.
         """
-        if name not in self._compiled:
-            self._compiled[name] = self._compile(name, module, [x[:1] for x in inputs])
+        if name not in self._loaded:
+            with self._loading:
+                if name not in self._loaded:
+                    self._loaded[name] = self._load(name, module, [x[:1] for x in inputs])
+        return self._loaded[name].run(inputs)
+
+    def _load(self, name: str, module: nn.Module, examples: Sequence[Tensor]) -> _Graph:
+        path = self._path(name)
+        graph = self._load_kept(path)
+        if graph is None:
+            with _converting:
+                graph = self._load_kept(path)  # another thread may have been first
+                if graph is None:
+                    compiled = _core().compile_model(
+                        _convert(module, tuple(examples)), DEVICE, self._settings
+                    )
+                    _write(path, compiled.export_model().getvalue())
+                    graph = _Graph(compiled)
+        return graph
+
+    def _load_kept(self, path: Path) -> _Graph | None:
+        """The graph in the cache; None if there is none, or it is damaged."""
+        kept = _read(path)
+        if kept is None:
+            return None
+        blob = import_openvino().Tensor(kept, shared_memory=True)
+        try:
+            return _Graph(_core().import_model(blob, DEVICE, self._settings), kept)
+        except RuntimeError:
+            return None
+
+    def _path(self, name: str) -> Path:
+        properties = ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES")
+        key = fingerprint(
+            self._module,
+            import_openvino().__version__,
+            torch.__version__,
+            [_core().get_property(DEVICE, name) for name in properties],
+            [value for key, value in self._settings.items() if key != "INFERENCE_NUM_THREADS"],
+        )
+        owner = getattr(self._module, "name", "network")
+        return _folder() / f"{owner}-{key}-{name}.safetensors"
+
+
+class _Graph:
+    """A compiled graph with a request for each call that is under way.
+
+    Args:
+        compiled: whose own request is shared by all threads, and therefore not used.
+        memory: what the graph was read from; it may go on using it.
+    """
+
+    def __init__(self, compiled: openvino.CompiledModel, memory: Any = None) -> None:
+        self._compiled = compiled
+        self._memory = memory
+        self._idle: LifoQueue[openvino.InferRequest | None] = LifoQueue()
+        for _ in range(MAX_IN_FLIGHT):
+            self._idle.put(None)  # made when there is need of it
+
+    def run(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Inputs [N,...], image by image, to results [N,...] that nothing else writes to."""
         rows = []
-        for i in range(len(inputs[0])):
-            results = self._compiled[name]([x[i : i + 1].contiguous().numpy() for x in inputs])
-            # Copied, since OpenVINO reuses the memory of its results.
-            rows.append([torch.from_numpy(results[k].copy()) for k in range(len(results))])
+        with self._request() as request:
+            for i in range(len(inputs[0])):
+                values = [x[i : i + 1].contiguous().numpy() for x in inputs]
+                if len(self._compiled.inputs) > len(values):
+                    values.append(np.ones(1, np.float32))  # see `_keep_noise_small`
+                results = request.infer(values, share_inputs=True, share_outputs=False)
+                rows.append([torch.from_numpy(results[k]) for k in range(len(results))])
         return tuple(torch.cat(parts) for parts in zip(*rows, strict=True))
 
-    def _compile(
-        self, name: str, module: nn.Module, examples: Sequence[Tensor]
-    ) -> openvino.CompiledModel:
-        path = weights.cache_dir() / "openvino" / f"{self._fingerprint}-{name}.xml"
-        if path.is_file():
-            # A damaged graph in the cache is converted anew.
-            with contextlib.suppress(RuntimeError):
-                return self._core.compile_model(path, "CPU", self._settings)
-        self._convert(module, path, tuple(examples))
-        return self._core.compile_model(path, "CPU", self._settings)
-
-    def _convert(self, module: nn.Module, path: Path, examples: tuple[Tensor, ...]) -> None:
-        """Convert a module for one image; the graph's files appear whole or not at all."""
-        import openvino
-
-        examples = tuple(x.contiguous() for x in examples)
-        with warnings.catch_warnings():
-            # A graph is for one shape, so what tracing takes for constant is.
-            warnings.filterwarnings("ignore", message="(Converting a tensor|torch.as_tensor)")
-            model = openvino.convert_model(module.eval(), example_input=examples)
-        model.reshape({i: openvino.PartialShape(list(x.shape)) for i, x in enumerate(examples)})
-        partial = path.with_name(f"{path.stem}.{os.getpid()}.xml")
+    @contextmanager
+    def _request(self) -> Iterator[openvino.InferRequest]:
+        request = self._idle.get()
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            openvino.save_model(model, partial, compress_to_fp16=False)
-            os.replace(partial.with_suffix(".bin"), path.with_suffix(".bin"))
-            os.replace(partial, path)
-        except (OSError, RuntimeError) as error:
-            raise InputError(
-                f"The graph of the network cannot be written to {path.parent} ({error}); free "
-                "some space, or choose another folder with SDIC_CACHE."
-            ) from error
+            if request is None:
+                request = self._compiled.create_infer_request()
+            yield request
         finally:
-            for file in (partial, partial.with_suffix(".bin")):
-                with contextlib.suppress(OSError):
-                    file.unlink()
+            self._idle.put(request)
 
 
 class OpenVINOGenerator(DelegatingGenerator):
@@ -187,26 +262,77 @@ class _SecondHalf(nn.Module):
         return self.generator.from_features(features, w_plus, self.size)
 
 
-def _fingerprint(module: nn.Module) -> str:
-    """Names a graph by OpenVINO's version, the code of its layers, and a sample of its weights.
+@cache
+def _core() -> openvino.Core:
+    return import_openvino().Core()
 
-    A generator is also named by the shape of F, since where it is split is in none of these.
+
+def _folder() -> Path:
+    return weights.cache_dir() / "openvino"
+
+
+def _convert(module: nn.Module, examples: tuple[Tensor, ...]) -> openvino.Model:
+    """Convert a module for one image."""
+    openvino = import_openvino()
+    from openvino.frontend import FrontEndManager
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
+    examples = tuple(x.contiguous() for x in examples)
+    with warnings.catch_warnings():
+        # A graph is for one shape, so what tracing takes for constant is.
+        warnings.filterwarnings("ignore", message="(Converting a tensor|torch.as_tensor)")
+        trace: Any = torch.jit.trace
+        traced = trace(module, examples, strict=False, check_trace=False)
+    frontend = FrontEndManager().load_by_framework("pytorch")
+    decoder = TorchScriptPythonDecoder(traced, shared_memory=False)  # lives until it is converted
+    model = frontend.convert(frontend.load(decoder))
+    model.reshape({i: openvino.PartialShape(list(x.shape)) for i, x in enumerate(examples)})
+    _keep_noise_small(model)
+    return model
+
+
+def _keep_noise_small(model: openvino.Model) -> None:
+    """Multiply fixed maps of noise by a further input, which is 1.
+
+    OpenVINO adds constants ahead of time: noise [1,1,H,W] and the bias after it would become one
+    map [1,C,H,W], of which a generator has hundreds of megabytes, to be read at every start.
     """
-    from importlib.metadata import version
+    openvino = import_openvino()
+    one = openvino.op.Parameter(openvino.Type.f32, openvino.Shape([1]))
+    found = False
+    for node in model.get_ordered_ops():
+        if node.get_type_name() != "Constant":
+            continue
+        shape = list(node.get_output_shape(0))
+        if len(shape) == 4 and shape[:2] == [1, 1] and shape[2] * shape[3] >= SMALLEST_MAP:
+            readers = node.output(0).get_target_inputs()
+            scaled = openvino.opset8.multiply(node, one).output(0)
+            for reader in readers:
+                reader.replace_source_output(scaled)
+            found = True
+    if found:
+        model.add_parameters([one])
 
-    digest = hashlib.sha256(version("openvino").encode())
-    for file in sorted(_source_files(module)):
-        digest.update(Path(file).read_bytes())
-    digest.update(repr(tuple(getattr(module, "feature_shape", ()))).encode())
-    for name, tensor in module.state_dict().items():
-        sample = tensor.detach().flatten()[:: max(1, tensor.numel() // 64)].float()
-        digest.update(f"{name}{tuple(tensor.shape)}".encode() + sample.cpu().numpy().tobytes())
-    return f"{getattr(module, 'name', 'network')}-{digest.hexdigest()[:16]}"
+
+def _write(path: Path, blob: bytes) -> None:
+    """Keep a compiled graph and its digest as one file, which appears whole or not at all."""
+    graph = torch.frombuffer(bytearray(blob), dtype=torch.uint8)
+    advice = "free some space, or choose another folder with SDIC_CACHE"
+    files.save_tensors(path, {"graph": graph}, {"blake2b": _digest(blob)}, InputError, advice)
 
 
-def _source_files(module: nn.Module) -> set[str]:
-    """The package's own files that define a module and its parts."""
-    kinds = {type(part) for part in module.modules()}
-    package = __name__.partition(".")[0]
-    own = [kind for kind in kinds if kind.__module__.partition(".")[0] == package]
-    return {file for kind in own if (file := inspect.getsourcefile(kind)) is not None}
+def _read(path: Path) -> Any:
+    """The bytes of a compiled graph, as a NumPy array; None if there are none, or not as written.
+
+    A changed bit in a graph would give a wrong face, and no error.
+    """
+    try:
+        tensors, texts = files.read_tensors(path)
+        graph = tensors["graph"].numpy()
+    except (OSError, SafetensorError, KeyError):
+        return None
+    return graph if _digest(graph) == texts.get("blake2b") else None
+
+
+def _digest(data: Any) -> str:
+    return hashlib.blake2b(data, digest_size=32).hexdigest()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import gc
 import logging
-import re
 from typing import Literal
 
 import torch
@@ -14,6 +13,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.strategies.ddp import DDPStrategy
 
 from sdic.errors import TrainingError
+from sdic.runtime.backends import resolve_device
 
 _PRECISIONS: dict[str, Literal["32-true", "bf16-mixed"]] = {
     "fp32": "32-true",
@@ -30,29 +30,21 @@ def fabric(
     """A launched Fabric.
 
     Args:
-        device: "auto", "cpu", "mps", "cuda", or one GPU as "cuda:1".
+        device: see `resolve_device`; one GPU is "cuda:1".
         precision: "fp32" or "bf16" (mixed: weights stay fp32).
         processes: one each on a device of its own, or all of them on the CPU (gloo).
         skips_parameters: whether a step may leave parameters without a gradient.
 
     Raises:
-        TrainingError: the device is not there.
+        InputError: the device is not there.
+        TrainingError: there are fewer devices than processes.
     """
-    kind, _, number = device.partition(":")
-    if kind == "auto":
-        kind = "cuda" if torch.cuda.is_available() else "cpu"
-    available = {
-        "cpu": 2**16,
-        "cuda": torch.cuda.device_count(),
-        "mps": int(torch.backends.mps.is_available()),
-    }
-    numbered = re.fullmatch("[0-9]{1,4}", number) is not None
-    wanted = int(number) + 1 if numbered else processes
-    if kind not in available or (number and not numbered) or available[kind] < wanted:
-        there = ", ".join(name for name, count in available.items() if count)
+    kind, _, number = resolve_device(device).partition(":")
+    there = {"cpu": processes, "cuda": torch.cuda.device_count(), "mps": 1}[kind]
+    if processes > (1 if number else there):
         raise TrainingError(
-            f"Device '{device}' with {processes} process(es) was asked for; "
-            f"there is: {there}, with {torch.cuda.device_count()} GPU(s)."
+            f"{processes} processes were asked for on the device '{device}', which has room for "
+            f"{1 if number else there}; ask for fewer with --devices."
         )
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it tells of each default
     made = Fabric(
