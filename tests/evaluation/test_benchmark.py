@@ -47,9 +47,6 @@ class Painter(Generator):
     def mapping(self, z):
         return z
 
-    def styles(self, w_plus):
-        return w_plus.flatten(1)
-
     def to_features(self, w_plus):
         return w_plus[:, 0, :1, None, None].expand(-1, *self.feature_shape)
 
