@@ -14,7 +14,7 @@ from sdic.cli.train import train_app
 from sdic.errors import SdicError
 from sdic.generators.mobile import MobileStyleGAN
 from sdic.training import build, checkpoint, session
-from sdic.training.tasks import EncoderTask
+from sdic.training.tasks.encoder import EncoderTask
 
 from . import tiny
 

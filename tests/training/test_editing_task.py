@@ -22,8 +22,7 @@ from sdic.training.edited_pairs import EditedPairs, EditSampler
 from sdic.training.loop import Trainer
 from sdic.training.recipe import Recipe, load
 from sdic.training.task import Batch
-from sdic.training.tasks import EditingTask
-from sdic.training.tasks.editing import NOTHING
+from sdic.training.tasks.editing import NOTHING, EditingTask
 
 from . import tiny
 

@@ -20,7 +20,7 @@ from sdic.training.data import Mixture
 from sdic.training.devices import fabric
 from sdic.training.generated import SHARD, GeneratedFaces, folder_of
 from sdic.training.loop import Trainer
-from sdic.training.tasks import EncoderTask
+from sdic.training.tasks.encoder import EncoderTask
 
 from . import tiny
 

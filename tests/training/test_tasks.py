@@ -22,7 +22,8 @@ from sdic.training.devices import fabric
 from sdic.training.export import export
 from sdic.training.loop import Trainer
 from sdic.training.recipe import Progressive, Recipe
-from sdic.training.tasks import CompensationTask, EncoderTask
+from sdic.training.tasks.compensation import CompensationTask
+from sdic.training.tasks.encoder import EncoderTask
 from sdic.weights import exported
 
 from . import tiny

@@ -237,9 +237,12 @@ def from_dict(table: Mapping[str, Any]) -> Recipe:
     Raises:
         TrainingError: an unknown key, a value of the wrong type, or one out of its range.
     """
+    from sdic.training import tasks  # which stand on recipes
+
     recipe: Recipe = _parse(Recipe, table, "")
+    ranges = {"task": tuple(tasks.names())} | _RANGES
     losses = {f"losses.{name}": _WEIGHT for name in recipe.losses.weights()}
-    for key, expected in (_RANGES | losses).items():
+    for key, expected in (ranges | losses).items():
         value: Any = recipe
         for part in key.split("."):
             value = getattr(value, part)
@@ -260,7 +263,6 @@ _OPTION = 4096  # the largest number among constructor arguments, such as channe
 _SHARE, _WEIGHT, _STEPS = (0, 1), (0, 1_000_000), (0, 1_000_000_000)
 # The texts that a key may have, or the least and the most that its number may be.
 _RANGES: dict[str, tuple[Any, ...]] = {
-    "task": ("encoder", "compensation", "editing"),
     "seed": (0, 2**63 - 1),
     "steps": (1, _STEPS[1]),
     "batch_size": (1, 10_000),

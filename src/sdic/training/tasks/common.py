@@ -1,15 +1,44 @@
-"""What the tasks share: the check of their losses, and the measures of a validation."""
+"""What the tasks share: their encoder, the check of their losses, the measures of a validation."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from sdic.errors import TrainingError
+from sdic.generators.base import Generator
 from sdic.losses import JointLoss
+from sdic.methods.e4e import build_encoder
 from sdic.metrics.pixels import psnr
-from sdic.training.recipe import Losses
+from sdic.training.recipe import Losses, Recipe
+from sdic.weights import exported
+
+
+def encoder_of(recipe: Recipe, generator: Generator) -> nn.Module:
+    """The recipe's encoder, with the weights that it names or fresh ones.
+
+    Raises:
+        SdicError: there is no such encoder, or its weights cannot be read.
+    """
+    encoder = build_encoder(recipe.components, generator)
+    source = recipe.components.encoder_weights
+    return exported.read(source).fill(encoder, "encoder") if source else encoder
+
+
+def trained_encoder(recipe: Recipe, generator: Generator) -> nn.Module:
+    """The recipe's encoder, trained before and frozen.
+
+    Raises:
+        TrainingError: the recipe names no weights for it.
+        SdicError: see `encoder_of`.
+    """
+    if not recipe.components.encoder_weights:
+        raise TrainingError(
+            "Compensation stands on a trained encoder; name its file in "
+            "components.encoder_weights (made by `sdic train export`)."
+        )
+    return encoder_of(recipe, generator).eval().requires_grad_(False)
 
 
 def check_losses(weights: Losses, known: Sequence[str], task: str) -> None:

@@ -9,11 +9,14 @@ from torch import Tensor, nn
 
 from sdic.generators.base import Generator
 from sdic.losses import Compensation, JointLoss
+from sdic.methods.sdic import build_compensation
 from sdic.methods.sdic.method import SDIC_PRESETS, SDICPreset, compensate
 from sdic.metrics.pixels import psnr
-from sdic.training.recipe import Losses
+from sdic.training.judges import joint_loss
+from sdic.training.recipe import Losses, Recipe
 from sdic.training.task import Batch, Phase
-from sdic.training.tasks.common import check_losses, judge
+from sdic.training.tasks import TaskKind
+from sdic.training.tasks.common import check_losses, judge, trained_encoder
 
 LOSSES = ("l2", "perceptual", "identity", "edit_latents", "edit_features", "discrepancy")
 
@@ -83,3 +86,22 @@ class CompensationTask:
         pair = compensate(self.generator, self.networks, images, latents, self.preset)
         result = self.generator.from_features(pair.new_features, pair.new_latents, self.size)
         return pair, result.float()
+
+
+def build(recipe: Recipe, generator: Generator) -> CompensationTask:
+    """The recipe's DIPN and DICN behind its trained encoder."""
+    networks = build_compensation(recipe.components, generator)
+    preset = SDIC_PRESETS["published" if recipe.components.dipn == "published" else "paper"]
+    return CompensationTask(
+        generator,
+        trained_encoder(recipe, generator),
+        networks["dipn"],
+        networks["dicn"],
+        recipe.losses,
+        joint_loss(recipe),
+        recipe.image_size,
+        preset,
+    )
+
+
+KIND = TaskKind("compensation", build)

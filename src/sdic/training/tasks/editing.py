@@ -15,18 +15,22 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from sdic.editing import library
 from sdic.errors import TrainingError
 from sdic.generators.base import Generator
 from sdic.images import to_uint8
 from sdic.losses import Compensation, JointLoss
-from sdic.methods.sdic import compensate
+from sdic.methods.sdic import build_compensation, build_transfer, compensate
 from sdic.metrics.pixels import psnr
 from sdic.training.data import seeded
 from sdic.training.edited_pairs import EditSampler, random_latents
-from sdic.training.recipe import Losses
+from sdic.training.judges import joint_loss
+from sdic.training.recipe import Losses, Recipe
 from sdic.training.task import Batch, Phase
-from sdic.training.tasks.common import check_losses, judge
+from sdic.training.tasks import TaskKind
+from sdic.training.tasks.common import check_losses, judge, trained_encoder
 from sdic.training.tasks.compensation import LOSSES as PHOTO_LOSSES
+from sdic.weights import exported
 
 LOSSES = (*PHOTO_LOSSES, "change")
 NOTHING = 1.0  # squared distance in w+ that the encoder reads into images which hardly differ
@@ -190,3 +194,34 @@ class EditingTask:
 
     def _image(self, features: Tensor, latents: Tensor) -> Tensor:
         return self.generator.from_features(features, latents, self.size).float()
+
+
+def edit_sampler(recipe: Recipe, generator: Generator) -> EditSampler:
+    """Random edits along the directions that ship for the recipe's generator."""
+    directions = library.load_library(recipe.components.generator).values()
+    return EditSampler(generator, list(directions), recipe.edits)
+
+
+def build(recipe: Recipe, generator: Generator) -> EditingTask:
+    """The recipe's DIPN, DICN and transfer, which start from its `compensation_weights`."""
+    networks = build_compensation(recipe.components, generator)
+    networks["transfer"] = build_transfer(recipe.components, generator)
+    source = recipe.components.compensation_weights
+    if source:
+        start = exported.read(source)
+        for name, network in networks.items():
+            if name != "transfer" or name in start.networks:  # a first part has none
+                start.fill(network, name)
+    return EditingTask(
+        generator,
+        trained_encoder(recipe, generator),
+        networks,
+        recipe.losses,
+        joint_loss(recipe),
+        edit_sampler(recipe, generator),
+        recipe.edits.perturbation,
+        recipe.image_size,
+    )
+
+
+KIND = TaskKind("editing", build, edits=True)

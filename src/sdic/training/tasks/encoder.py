@@ -13,6 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from sdic import weights
+from sdic.encoders.compact import CompactEncoder
+from sdic.encoders.latent_discriminator import LatentDiscriminator
 from sdic.generators.base import LATENT_DIM, Generator
 from sdic.losses import JointLoss
 from sdic.losses.regularisers import (
@@ -22,9 +25,11 @@ from sdic.losses.regularisers import (
     r1_penalty,
 )
 from sdic.training.data import full_precision, seeded
-from sdic.training.recipe import Losses, Progressive
+from sdic.training.judges import joint_loss
+from sdic.training.recipe import Losses, Progressive, Recipe
 from sdic.training.task import Batch, Phase
-from sdic.training.tasks.common import check_losses, judge
+from sdic.training.tasks import TaskKind
+from sdic.training.tasks.common import check_losses, encoder_of, judge
 
 # Of a generated image, whose w is known, instead of its pixels.
 CODE_LOSSES = ("latents", "styles", "features")
@@ -194,3 +199,23 @@ class EncoderTask:
             real.requires_grad_()
             r1 = r1_penalty(self.discriminator(real), real)
         return {"discriminator": loss + 0.5 * R1_WEIGHT * R1_EVERY * r1, "r1": r1}
+
+
+def build(recipe: Recipe, generator: Generator) -> EncoderTask:
+    """The recipe's encoder; a compact one without weights starts from a trunk of ImageNet."""
+    encoder = encoder_of(recipe, generator)
+    if isinstance(encoder, CompactEncoder) and not recipe.components.encoder_weights:
+        wanted, trunk = encoder.trunk.state_dict(), weights.load("efficientnet-lite0")
+        encoder.trunk.load_state_dict({key: trunk[key] for key in wanted})
+    return EncoderTask(
+        generator,
+        encoder,
+        recipe.losses,
+        joint_loss(recipe),
+        recipe.image_size,
+        LatentDiscriminator() if recipe.losses.adversarial else None,
+        recipe.progressive,
+    )
+
+
+KIND = TaskKind("encoder", build)

@@ -14,13 +14,13 @@ from sdic.losses.identity import ArcFace
 from sdic.losses.moco import MoCo
 from sdic.losses.perceptual import PerceptualLoss
 from sdic.recognition import identity
-from sdic.training import build
+from sdic.training import judges
 
 from . import tiny
 
 
 def joint(**losses: Any) -> JointLoss:
-    return build._joint(tiny.recipe("encoder", losses=losses))
+    return judges.joint_loss(tiny.recipe("encoder", losses=losses))
 
 
 def lpips_files(folder: Path, net: str) -> dict[str, Any]:
