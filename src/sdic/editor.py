@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from threading import Lock
 
-import numpy as np
 import torch
 
 from sdic import alignment, images, methods, session
@@ -216,11 +215,8 @@ class Editor:
         """
         steps = []
         for key, amount in strengths.items():
-            direction = library.get(key, self.inverter.generator.name)
-            strength = units.to_strength(direction, amount)
-            if not np.isfinite(strength):
-                raise InputError(f"The strength of '{key}' is {strength}; give a number.")
-            steps.append((direction, strength))
+            direction = library.get(key, self.inverter.generator)
+            steps.append((direction, units.to_strength(direction, amount)))
         return Edit(tuple(steps))
 
     def _refining(self) -> Optimisation:

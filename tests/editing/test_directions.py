@@ -21,6 +21,8 @@ from sdic.editing.measurement import measure
 from sdic.editing.preview import of_latents, strengths_over, strip
 from sdic.errors import InputError
 from sdic.generators.mobile import MobileStyleGAN
+from sdic.generators.spaces import FFHQ
+from sdic.generators.stylegan2 import StyleGAN2
 from tiny import tiny_generator
 
 
@@ -472,3 +474,46 @@ def test_rows_are_read_and_written(text, rows):
 def test_bad_rows_are_told(text):
     with pytest.raises(InputError, match="names no rows"):
         cli.parse_rows(text)
+
+
+class Sibling(StyleGAN2):
+    """A StyleGAN2 of 18 rows whose mapping, so it is said, is FFHQ's."""
+
+    space = FFHQ
+
+
+@pytest.fixture(scope="module")
+def sibling():
+    return Sibling(1024, channel_base=1024, channel_max=4)
+
+
+def test_a_direction_serves_every_generator_of_its_space(sibling):
+    shipped = library.load_library("mobile")
+    assert set(library.load_library(sibling)) == set(shipped)
+    smile = library.get("smile", sibling)
+    assert smile.generator == "stylegan2"
+    assert torch.equal(smile.vector, shipped["smile"].vector)
+    latents = torch.zeros(1, 18, 512)
+    moved = (smile.apply(latents, 1.0) != 0).any(-1)[0]
+    expected = shipped["smile"].rows
+    assert moved.all() if expected is None else moved.any()
+
+
+def test_rows_of_a_direction_move_the_same_layers(sibling):
+    # Rows 4 and 5 of the mobile generator are the layers 3 and 4 of a StyleGAN2, those from 20 on
+    # its last ones.
+    low = library.adapted(Direction("low", torch.ones(512), "mobile", rows=(4, 5)), sibling)
+    assert low.rows == (3, 4)
+    high = library.adapted(Direction("high", torch.ones(512), "mobile", rows=(20, 21, 22)), sibling)
+    assert high.rows == (14, 15, 16, 17)
+    each = torch.arange(23.0)[:, None].expand(23, 512)
+    vector = library.adapted(Direction("each", each, "mobile"), sibling).vector
+    assert vector[:, 0].tolist()[:5] == [0, 1, 2, 4, 5]
+
+
+def test_a_generator_of_another_space_has_no_shipped_directions():
+    other = StyleGAN2(64, channel_base=64, channel_max=4)
+    assert other.space.startswith("w-")
+    assert library.load_library(other) == {}
+    with pytest.raises(InputError, match="codes are not those of this 'stylegan2'"):
+        library.adapted(Direction("any", torch.ones(512), "mobile"), other)

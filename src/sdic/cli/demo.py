@@ -77,7 +77,7 @@ def _sample() -> Photo:
 def _edit(editor: Editor, name: str, share: float) -> tuple[str, Edit]:
     from sdic.editing import library
 
-    low, high = library.get(name, editor.inverter.generator.name).strength_range
+    low, high = library.get(name, editor.inverter.generator).strength_range
     strength = round(share * high if share > 0 else -share * low, 2)
     return f"{name} {strength:+g}", editor.make_edit({name: strength})
 

@@ -12,6 +12,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,44 +25,89 @@ from sdic.editing.direction import AbsoluteDirection, Direction
 from sdic.editing.foreign import SUFFIXES, read_foreign
 from sdic.errors import InputError
 from sdic.files import read_tensors, save_tensors
-from sdic.generators.base import LATENT_DIM
+from sdic.generators.base import LATENT_DIM, Generator
+from sdic.generators.spaces import LAYOUTS
 
 SUFFIX = ".safetensors"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 
-def load_library(generator: str = "mobile") -> dict[str, Direction]:
-    """The directions that ship for a generator, by name; empty where none do."""
-    path = library_file(generator)
-    return load_directions(path) if path.is_file() else {}
+def load_library(generator: str | Generator = "mobile") -> dict[str, Direction]:
+    """The directions that ship for a generator, by name; empty where none do.
+
+    Args:
+        generator: a family's key, or a generator, which takes the directions of its space over.
+    """
+    path = library_file(generator if isinstance(generator, str) else generator.name)
+    if path.is_file():
+        return load_directions(path)
+    if isinstance(generator, str):
+        return {}
+    families = [name for name, (space, _) in LAYOUTS.items() if space == generator.space]
+    there = [file for name in families if (file := library_file(name)).is_file()]
+    return {
+        name: adapted(direction, generator)
+        for file in there
+        for name, direction in load_directions(file).items()
+    }
 
 
-def get(spec: str, generator: str = "mobile") -> Direction:
+def adapted(direction: Direction, generator: Generator) -> Direction:
+    """A direction of another generator of the same space, for this one: the same layers move.
+
+    Raises:
+        InputError: the direction's space is another.
+    """
+    space, layers = LAYOUTS.get(direction.generator, ("", ()))
+    if space != generator.space:
+        raise InputError(
+            f"Direction '{direction.name}' was made for generator '{direction.generator}', whose "
+            f"codes are not those of this '{generator.name}'. Choose that generator, or import the "
+            "vector for this one."
+        )
+    # Of each row here, the row there that acts on the same layer, or on the last one before it.
+    sources = [
+        max(row for row, there in enumerate(layers) if there <= layer)
+        for layer in generator.row_layers
+    ]
+    rows, vector = direction.rows, direction.vector
+    if rows is not None:
+        touched = {layers[row] for row in rows}
+        rows = tuple(i for i, source in enumerate(sources) if layers[source] in touched)
+    if vector.ndim == 2 and len(vector) == len(layers):
+        vector = vector[sources]
+    return replace(direction, vector=vector, rows=rows, generator=generator.name)
+
+
+def get(spec: str, generator: str | Generator = "mobile") -> Direction:
     """One direction: `NAME` of the shipped library, `FILE:NAME`, or a FILE with just one.
 
-    A file is a library (.safetensors) or a vector of other projects (see `foreign.read_foreign`).
-    It is told from a name by its folder or its suffix: `smile` is always the one that ships,
-    `./smile` a file.
+    Directions of another generator of the same space are taken over, see `adapted`. A file is a
+    library (.safetensors) or a vector of other projects (see `foreign.read_foreign`). It is told
+    from a name by its folder or its suffix: `smile` is always the one that ships, `./smile` a file.
 
     Raises:
         InputError: there is no such direction or file, or it belongs to another generator.
         WeightsError: see `foreign.read_foreign`.
     """
+    family = generator if isinstance(generator, str) else generator.name
     path, name = _split(spec)
     if path is None:
-        return _pick(load_library(generator), name, f"the library of '{generator}'")
+        return _pick(load_library(generator), name, f"the library of '{family}'")
     if path.suffix.lower() != SUFFIX:
-        return read_foreign(path, generator)
+        return read_foreign(path, family)
     directions = load_directions(path)
     if not name and len(directions) == 1:
         name = next(iter(directions))
     direction = _pick(directions, name, str(path))
-    if direction.generator != generator:
+    if direction.generator == family:
+        return direction
+    if isinstance(generator, str):
         raise InputError(
             f"Direction '{name}' in {path} was made for generator '{direction.generator}', not "
-            f"'{generator}'. Choose that generator, or import the vector for this one."
+            f"'{family}'. Choose that generator, or import the vector for this one."
         )
-    return direction
+    return adapted(direction, generator)
 
 
 def _split(spec: str) -> tuple[Path | None, str]:

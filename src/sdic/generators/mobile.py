@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as nnf
 
 from sdic.generators.base import LATENT_DIM, Generator
-from sdic.generators.spaces import FFHQ
+from sdic.generators.spaces import FFHQ, mobile_layers
 
 # Channels that come out of each block; block i works at side 8 * 2**i.
 BLOCK_CHANNELS = (512, 512, 512, 512, 256, 128, 64)
@@ -146,10 +146,7 @@ class MobileStyleGAN(Generator):
         super().__init__()
         blocks = len(block_channels)
         self.num_styles = 2 + 3 * blocks
-        # Row 0, then for each block a layer that upsamples, one more, and an image head, whose row
-        # is that of the next block's first layer.
-        rows = [(2 * i + 1, 2 * i + 2, 2 * i + 3) for i in range(blocks)]
-        self.row_layers = (0, *(layer for block in rows for layer in block), 2 * blocks + 1)
+        self.row_layers = mobile_layers(blocks)
         self.resolution = 2 ** (blocks + 3)
         self.feature_block = feature_block
         side = 8 * 2**feature_block

@@ -26,6 +26,20 @@ def probes(count: int = 4) -> Tensor:
     return torch.randn(count, 512, generator=torch.Generator("cpu").manual_seed(2024))
 
 
+def mobile_layers(blocks: int) -> tuple[int, ...]:
+    """`Generator.row_layers` of a mobile generator.
+
+    Row 0, then for each block a layer that upsamples, one more, and an image head, whose row is
+    that of the next block's first layer; the last row is a head's, too.
+    """
+    rows = [(2 * i + 1, 2 * i + 2, 2 * i + 3) for i in range(blocks)]
+    return (0, *(layer for block in rows for layer in block), 2 * blocks + 1)
+
+
+# Space and row layers of families whose directions may serve other generators.
+LAYOUTS = {"mobile": (FFHQ, mobile_layers(7)), "stylegan2": (FFHQ, tuple(range(18)))}
+
+
 @torch.no_grad()
 def space_of(mapping: Callable[[Tensor], Tensor]) -> str:
     """The key of a mapping's space: a known one, or one named by what it makes of `probes`."""

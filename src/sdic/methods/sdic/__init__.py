@@ -83,7 +83,7 @@ def _shipped(generator: Generator) -> SDIC:
     encoder = shipped_encoder(generator)
     trained = exported.read(SHIPPED[generator.name])
     dipn, dicn = _networks(trained, Components(), generator)
-    shelf = library.load_library(generator.name)
+    shelf = library.load_library(generator)
     gains = tuple((shelf[name], gain) for name, gain in GAINS.items() if name in shelf)
     carry_over = CarryOver(_transfer(trained, Components(), generator), RELEASE, gains)
     return SDIC(generator, encoder, dipn, dicn, carry_over=carry_over)

@@ -1,7 +1,7 @@
 """Tasks: what is trained, and by which losses. Each obeys `sdic.training.task.Task`.
 
-A file of this folder declares its task in `KIND`; every file is looked at, so a new task is known as
-soon as its file is there.
+A file of this folder declares its task in `KIND`; every file is looked at, so a new task is known
+as soon as its file is there.
 """
 
 from __future__ import annotations
