@@ -13,10 +13,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from sdic import evaluation, methods
 from sdic.cli import options
+from sdic.domains import FACES
 from sdic.editing import library
 from sdic.errors import InputError
 from sdic.evaluation import MeasuredEdit, Settings, tables
-from sdic.evaluation.editing import DEFAULT_DIRECTIONS
 from sdic.losses import perceptual
 from sdic.methods.base import Inverter
 from sdic.runtime.backends import resolve_device
@@ -141,7 +141,7 @@ def edits_to_measure(edits: str, editing: bool, generator: str) -> list[Measured
     """
     measured = []
     if editing:
-        chosen = [library.get(name, generator) for name in DEFAULT_DIRECTIONS]
+        chosen = [library.get(name, generator) for name in FACES.edits]
         measured += evaluation.edits_of_range(chosen)
     for text in filter(None, map(str.strip, edits.split(","))):
         # One by one, since a direction may come with several strengths.

@@ -30,6 +30,7 @@ def edit(
     photos: options.FolderOfPhotos = Path(),
     release: options.Release = None,
     suffix: Annotated[str, typer.Option(help="Format of the results: png, jpg, webp, ...")] = "png",
+    strip: options.Strip = None,
     overwrite: options.Overwrite = False,
     *,
     engine: options.Engine,
@@ -44,7 +45,7 @@ def edit(
     from sdic.cli.batch import run_batch
     from sdic.cli.faces import Editors, Sources
 
-    which = options.parse_face(face)
+    which, left_out = options.parse_face(face), options.parse_strip(strip) or "none"
     amounts = options.parse_amounts(options.all_edits(edits, age, smile, yaw))
     given = Sources.of(sources, photo, photos)
     outputs = Outputs(
@@ -62,13 +63,11 @@ def edit(
     def work(path: Path) -> dict[str, object]:
         session = given.open(path, editors, which, aligned, crop)
         change = editors.of(session).make_edit(amounts)
-        if not crop:
-            pasted = session.paste(change, detail=detail)
-            return {"edited": str(images.write(outputs.target(path), pasted))}
-        written = [
-            str(images.write(outputs.target(path, index), one.render(change), like=session.photo))
-            for index, one in enumerate(session)
+        made = [one.render(change) for one in session] if crop else None
+        names = [
+            str(images.write(outputs.target(path, i), one, like=session.photo, strip=left_out))
+            for i, one in enumerate(made or [session.paste(change, detail=detail)])
         ]
-        return {"edited": written if which == "all" else written[0]}
+        return {"edited": names if crop and which == "all" else names[0]}
 
     run_batch(given.paths, work, as_json)

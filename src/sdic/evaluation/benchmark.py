@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from sdic import __version__, images, metrics
+from sdic.domains import FACES
 from sdic.errors import InputError, SdicError, printable
 from sdic.evaluation import editing, timing
 from sdic.evaluation.editing import AttributeJudge, MeasuredEdit
@@ -30,7 +31,7 @@ from sdic.losses.perceptual import PerceptualLoss
 from sdic.methods.base import INVERSION_SIZE, Inversion, Inverter
 from sdic.metrics import Metric, Protocol
 
-METRICS = ("psnr", "ssim", "ms_ssim", "mse", "st_lpips", "id_dlib", "id_faceres", "id_fr")
+METRICS = ("psnr", "ssim", "ms_ssim", "mse", "st_lpips", *FACES.identity_metrics)
 PROTOCOL = Protocol(INVERSION_SIZE)
 
 # Called before each image: (method, name of the image, images done, images in all).

@@ -17,8 +17,6 @@ from sdic.evaluation.store import tensor_digest
 
 # Attributes that judge directions of another name.
 ATTRIBUTES = {"smile": "happiness"}
-# Directions that are measured at both ends of their range unless others are asked for.
-DEFAULT_DIRECTIONS = ("age", "smile", "yaw")
 # Changes of attributes, in their units, at which what an edit costs is compared between methods.
 EQUAL_CHANGES = {"age": 13.0, "happiness": 6.0, "yaw": 13.0}
 REFERENCE = "e4e"  # the plain encoder, whose attribute change counts as 1

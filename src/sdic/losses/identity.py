@@ -8,14 +8,13 @@ from pathlib import Path
 from torch import Tensor, nn
 from torch.nn import functional as nnf
 
+from sdic.domains import FACES
 from sdic.encoders.irse import IRSE50
 from sdic.encoders.layers import resize_area
 from sdic.errors import InputError
 from sdic.weights.checkpoints import load_strict, read_checkpoint
 
-# The face in an FFHQ-aligned 256x256 image, as the e4e family cuts it for ArcFace.
-FACE_ROWS = slice(35, 223)
-FACE_COLUMNS = slice(32, 220)
+FACE_ROWS, FACE_COLUMNS = (slice(*ends) for ends in FACES.identity_crop)
 ARCFACE_SIZE = 112
 ARCFACE_DIM = 512
 

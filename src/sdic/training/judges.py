@@ -7,6 +7,7 @@ from pathlib import Path
 
 from torch import nn
 
+from sdic.domains import FACES
 from sdic.errors import TrainingError
 from sdic.losses import IdentityLoss, JointLoss, LossWeights, PerceptualLoss, perceptual
 from sdic.losses.identity import load_arcface
@@ -47,9 +48,9 @@ def _perceptual(losses: Losses) -> PerceptualLoss:
 
 
 def _recogniser(losses: Losses) -> nn.Module:
-    """ArcFace or MoCo of the recipe's file, or fr-feature."""
+    """ArcFace or MoCo of the recipe's file, or the domain's own."""
     if not losses.identity_weights:
-        return identity.create("fr-feature")
+        return identity.create(FACES.recogniser)
     file = Path(losses.identity_weights)
     # MoCo's is a checkpoint of its training; ArcFace's is a bare state dict.
     return load_moco(file) if "state_dict" in read_checkpoint(file) else load_arcface(file)
