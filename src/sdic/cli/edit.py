@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sdic.cli import options
 from sdic.cli.outputs import Outputs
+
+if TYPE_CHECKING:
+    from sdic.images import Photo, Pixels
 
 
 @options.expand
@@ -63,7 +66,7 @@ def edit(
     def work(path: Path) -> dict[str, object]:
         session = given.open(path, editors, which, aligned, crop)
         change = editors.of(session).make_edit(amounts)
-        made = [one.render(change) for one in session] if crop else None
+        made: list[Photo | Pixels] = [one.render(change) for one in session] if crop else []
         names = [
             str(images.write(outputs.target(path, i), one, like=session.photo, strip=left_out))
             for i, one in enumerate(made or [session.paste(change, detail=detail)])
