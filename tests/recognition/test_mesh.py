@@ -13,9 +13,9 @@ from torch import Tensor
 from recognition_images import DATA, generated_faces, smooth_image
 from sdic import weights
 from sdic.errors import InputError, WeightsError
+from sdic.images import resize_antialiased
 from sdic.recognition import mesh
 from sdic.recognition.mesh import LEFT_EYE, LIPS, MEAN_FACE, POINTS, RIGHT_EYE, AttentionMesh
-from sdic.recognition.preprocessing import resize
 
 
 def turned(angle: float) -> Tensor:
@@ -84,7 +84,7 @@ def test_against_tensorflow_js() -> None:
     with np.load(DATA / "matte_mesh.npz") as stored:
         references = {key: torch.from_numpy(stored[key]) for key in stored.files}
     network = AttentionMesh.pretrained()
-    inputs = (resize(generated_faces(), mesh.SIZE) + 1) / 2
+    inputs = (resize_antialiased(generated_faces(), mesh.SIZE) + 1) / 2
     points, irises, score = network.judge_inputs(inputs)
     expected = references["mesh"].clone()
     for name, part in (("lips", LIPS), ("left_eye", LEFT_EYE), ("right_eye", RIGHT_EYE)):

@@ -62,10 +62,12 @@ def test_the_command_trains_each_with_its_own_settings(
 ) -> None:
     calls = {}
 
-    def run(recipe: str, overrides: list[str], folder: Path, **options: object) -> session.Slice:
+    def run(
+        recipe: str, overrides: list[str], folder: Path, **options: object
+    ) -> session.SliceOutcome:
         calls[folder.name] = (recipe, overrides, options["data"])
         curve(folder, 30, 24)
-        return session.Slice(30, True, True)
+        return session.SliceOutcome(30, True, True)
 
     monkeypatch.setattr(session, "run", run)
     arguments = ["ablations", "full", "layer-5", "--data", str(tmp_path), "--steps", "30"]

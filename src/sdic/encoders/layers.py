@@ -127,14 +127,14 @@ class SameConv2d(nn.Conv2d):
 
     def __init__(
         self,
-        in_channels: int,
-        out_channels: int,
+        in_chs: int,
+        out_chs: int,
         kernel: int,
         stride: int = 1,
         groups: int = 1,
         bias: bool = True,
     ) -> None:
-        super().__init__(in_channels, out_channels, kernel, stride, groups=groups, bias=bias)
+        super().__init__(in_chs, out_chs, kernel, stride, groups=groups, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve [N,I,H,W] to [N,O,ceil(H/stride),ceil(W/stride)]."""

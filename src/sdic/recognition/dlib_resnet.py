@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional as nnf
 
 from sdic.recognition.base import Recogniser, copy_tensor, of_kind
 from sdic.recognition.preprocessing import DLIB_MEAN, Crop, subtract, to_bytes
@@ -26,10 +26,10 @@ BLOCKS = (
 )
 
 
-def _convolution(in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> nn.Conv2d:
+def _convolution(in_chs: int, out_chs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
     """A convolution, without padding where it strides."""
     padding = kernel // 2 if stride == 1 else 0
-    return nn.Conv2d(in_channels, out_channels, kernel, stride, padding)
+    return nn.Conv2d(in_chs, out_chs, kernel, stride, padding)
 
 
 class _Residual(nn.Module):
@@ -38,22 +38,22 @@ class _Residual(nn.Module):
     The two branches may differ in side and in width; the smaller is padded with zeros.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, *, down: bool) -> None:
+    def __init__(self, in_chs: int, out_chs: int, *, down: bool) -> None:
         super().__init__()
         self.down = down
-        self.first = _convolution(in_channels, out_channels, 3, 2 if down else 1)
-        self.second = _convolution(out_channels, out_channels, 3)
+        self.first = _convolution(in_chs, out_chs, 3, 2 if down else 1)
+        self.second = _convolution(out_chs, out_chs, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.second(F.relu(self.first(x)))
-        shortcut = F.avg_pool2d(x, 2) if self.down else x
+        y = self.second(nnf.relu(self.first(x)))
+        shortcut = nnf.avg_pool2d(x, 2) if self.down else x
         shape = [max(a, b) for a, b in zip(y.shape, shortcut.shape, strict=True)]
-        return F.relu(_pad_to(y, shape) + _pad_to(shortcut, shape))
+        return nnf.relu(_pad_to(y, shape) + _pad_to(shortcut, shape))
 
 
 def _pad_to(x: Tensor, shape: list[int]) -> Tensor:
     channels, height, width = (new - old for new, old in zip(shape[1:], x.shape[1:], strict=True))
-    return F.pad(x, (0, width, 0, height, 0, channels))
+    return nnf.pad(x, (0, width, 0, height, 0, channels))
 
 
 class DlibResNet(Recogniser):
@@ -75,9 +75,9 @@ class DlibResNet(Recogniser):
         self.stem = _convolution(3, 32, 7, 2)
         self.blocks = nn.ModuleList()
         channels = 32
-        for out_channels, down in BLOCKS:
-            self.blocks.append(_Residual(channels, out_channels, down=down))
-            channels = out_channels
+        for out_chs, down in BLOCKS:
+            self.blocks.append(_Residual(channels, out_chs, down=down))
+            channels = out_chs
         self.head = nn.Linear(channels, self.dimensions, bias=False)
 
     def preprocess(self, images: Tensor) -> Tensor:
@@ -86,7 +86,7 @@ class DlibResNet(Recogniser):
 
     def describe(self, inputs: Tensor) -> Tensor:
         """The network itself: inputs [N,3,150,150] to descriptors [N,128], not normalised."""
-        x = F.max_pool2d(F.relu(self.stem(inputs)), 3, 2)
+        x = nnf.max_pool2d(nnf.relu(self.stem(inputs)), 3, 2)
         for block in self.blocks:
             x = block(x)
         descriptors: Tensor = self.head(x.mean((2, 3)))
@@ -94,7 +94,7 @@ class DlibResNet(Recogniser):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images [N,3,256,256] in [-1,1] to unit embeddings [N,128]."""
-        return F.normalize(self.describe(self.preprocess(images)))
+        return nnf.normalize(self.describe(self.preprocess(images)))
 
     def compare(self, images: Tensor, others: Tensor) -> Tensor:
         """Euclidean distance [N] between the descriptors of images and others, pair by pair."""

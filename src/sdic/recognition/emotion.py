@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional as nnf
 
 from sdic.encoders.layers import SameConv2d
 from sdic.recognition.base import Network, of_kind
@@ -52,10 +52,10 @@ class Emotion(Network):
         """The network itself: inputs [N,1,64,64] to logits [N,7]."""
         x = inputs
         for layer in self.stem:
-            x = F.relu(layer(x))
+            x = nnf.relu(layer(x))
         first, second, third, fourth = self.separable
-        x = max_pool_same(second(F.relu(first(x)))) + self.shortcuts[0](x)
-        x = max_pool_same(fourth(F.relu(third(F.relu(x))))) + self.shortcuts[1](x)
+        x = max_pool_same(second(nnf.relu(first(x)))) + self.shortcuts[0](x)
+        x = max_pool_same(fourth(nnf.relu(third(nnf.relu(x))))) + self.shortcuts[1](x)
         logits: Tensor = self.last(x).mean((2, 3))
         return logits
 

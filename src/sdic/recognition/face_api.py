@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional as nnf
 
 from sdic.encoders.layers import SameConv2d
 from sdic.recognition.base import Network, of_kind
@@ -38,17 +38,17 @@ def _read_separable(reader: TensorReader, layer: SeparableConv2d, prefix: str) -
 class _DenseBlock(nn.Module):
     """Four convolutions; each sees the sum of all before it. The first halves the side."""
 
-    def __init__(self, in_channels: int, out_channels: int, *, first: bool) -> None:
+    def __init__(self, in_chs: int, out_chs: int, *, first: bool) -> None:
         super().__init__()
-        kind = SeparableConv2d(in_channels, out_channels, 2)
-        self.layers = nn.ModuleList([SameConv2d(3, out_channels, 3, 2) if first else kind])
-        self.layers.extend(SeparableConv2d(out_channels, out_channels) for _ in range(3))
+        kind = SeparableConv2d(in_chs, out_chs, 2)
+        self.layers = nn.ModuleList([SameConv2d(3, out_chs, 3, 2) if first else kind])
+        self.layers.extend(SeparableConv2d(out_chs, out_chs) for _ in range(3))
 
     def forward(self, x: Tensor) -> Tensor:
-        total = x = F.relu(self.layers[0](x))
+        total = x = nnf.relu(self.layers[0](x))
         for layer in self.layers[1:]:
             total = total + layer(x)
-            x = F.relu(total)
+            x = nnf.relu(total)
         return x
 
 
@@ -132,15 +132,15 @@ class AgeGender(NamedTuple):
 class _Reduction(nn.Module):
     """Two separable convolutions and a pool, beside a strided 1x1."""
 
-    def __init__(self, in_channels: int, out_channels: int, *, activate: bool = True) -> None:
+    def __init__(self, in_chs: int, out_chs: int, *, activate: bool = True) -> None:
         super().__init__()
         self.activate = activate
-        self.first = SeparableConv2d(in_channels, out_channels)
-        self.second = SeparableConv2d(out_channels, out_channels)
-        self.expansion = SameConv2d(in_channels, out_channels, 1, 2)
+        self.first = SeparableConv2d(in_chs, out_chs)
+        self.second = SeparableConv2d(out_chs, out_chs)
+        self.expansion = SameConv2d(in_chs, out_chs, 1, 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.second(F.relu(self.first(F.relu(x) if self.activate else x)))
+        y = self.second(nnf.relu(self.first(nnf.relu(x) if self.activate else x)))
         shortcut: Tensor = self.expansion(x)
         return max_pool_same(y) + shortcut
 
@@ -170,15 +170,15 @@ class FaceApiAgeGender(Network):
 
     def judge_inputs(self, inputs: Tensor) -> AgeGender:
         """The network itself, on inputs [N,3,112,112]."""
-        x = F.relu(self.stem(inputs))
+        x = nnf.relu(self.stem(inputs))
         for reduction in self.entry:
             x = reduction(x)
         for block in (self.middle[:3], self.middle[3:]):
             y = x
             for layer in block:
-                y = layer(F.relu(y))
+                y = layer(nnf.relu(y))
             x = x + y
-        features = F.relu(self.last(self.exit(x))).mean((2, 3))
+        features = nnf.relu(self.last(self.exit(x))).mean((2, 3))
         gender = self.gender(features)
         return AgeGender(self.age(features).flatten(), gender[:, 0] - gender[:, 1])
 

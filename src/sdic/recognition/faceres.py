@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional as nnf
 
 from sdic.encoders.layers import SameConv2d
 from sdic.recognition.base import Recogniser, copy_tensor, of_kind
@@ -60,10 +60,10 @@ class FaceRes(Recogniser):
         self.depthwise = nn.ModuleList()
         self.pointwise = nn.ModuleList()
         channels = 32
-        for out_channels, stride in BLOCKS:
+        for out_chs, stride in BLOCKS:
             self.depthwise.append(SameConv2d(channels, channels, 3, stride, groups=channels))
-            self.pointwise.append(nn.Conv2d(channels, out_channels, 1))
-            channels = out_channels
+            self.pointwise.append(nn.Conv2d(channels, out_chs, 1))
+            channels = out_chs
         self.hidden = nn.Linear(channels, 256)
         self.gender = nn.Linear(256, 1)
         self.age = nn.Linear(256, AGES)
@@ -74,11 +74,11 @@ class FaceRes(Recogniser):
 
     def judge_inputs(self, inputs: Tensor) -> FaceResult:
         """The network itself, on inputs [N,3,224,224]."""
-        x = F.relu6(self.stem(inputs))
+        x = nnf.relu6(self.stem(inputs))
         for depthwise, pointwise in zip(self.depthwise, self.pointwise, strict=True):
-            x = F.relu6(pointwise(F.relu6(depthwise(x))))
+            x = nnf.relu6(pointwise(nnf.relu6(depthwise(x))))
         descriptor = x.mean((2, 3))
-        hidden = F.relu(self.hidden(descriptor))
+        hidden = nnf.relu(self.hidden(descriptor))
         return FaceResult(self.age(hidden), self.gender(hidden).flatten(), descriptor)
 
     def judge(self, images: Tensor) -> FaceResult:
@@ -87,7 +87,7 @@ class FaceRes(Recogniser):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images [N,3,256,256] in [-1,1] to unit embeddings [N,1024]."""
-        return F.normalize(self.judge(images).descriptor)
+        return nnf.normalize(self.judge(images).descriptor)
 
     def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         """Load the TensorFlow.js weights; the scale after each depthwise filter is folded in."""

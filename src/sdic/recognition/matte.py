@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional as nnf
 
 from sdic.encoders.layers import resize_bilinear
 from sdic.errors import InputError
@@ -116,15 +116,15 @@ class RobustVideoMatting(Network):
         return Matte(alpha.clamp(0, 1), foreground * 2 - 1, new_states)
 
     def _encode(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        x = F.hardswish(self.stem((x - self.mean[:, None, None]) * self.scale[:, None, None]))
+        x = nnf.hardswish(self.stem((x - self.mean[:, None, None]) * self.scale[:, None, None]))
         taps = []
         for number, block in enumerate(self.blocks):
             x = block(x)
             if number in TAPS:
                 taps.append(x)
-        x = F.hardswish(self.last(x))
+        x = nnf.hardswish(self.last(x))
         gate = self.pool_gate(x.mean((2, 3), keepdim=True)).sigmoid()
-        return F.relu(self.pool(x)) * gate, taps
+        return nnf.relu(self.pool(x)) * gate, taps
 
     def _decode(
         self, image: Tensor, x: Tensor, taps: list[Tensor], states: tuple[Tensor, ...] | None
@@ -132,7 +132,7 @@ class RobustVideoMatting(Network):
         images = [image]
         for _ in taps:
             # A window that reaches beyond the border averages what it has.
-            images.append(F.avg_pool2d(images[-1], 2, 2, ceil_mode=True, count_include_pad=False))
+            images.append(nnf.avg_pool2d(images[-1], 2, 2, ceil_mode=True, count_include_pad=False))
         given: list[Tensor | None] = [None] * SCALES if states is None else list(states)
         x, state = self.bottleneck(x, given.pop())
         new_states = [state]
@@ -141,7 +141,7 @@ class RobustVideoMatting(Network):
             new_states.append(state)
         x = _upsampled(x, images.pop())
         for layer in self.output:
-            x = F.relu(layer(x))
+            x = nnf.relu(layer(x))
         return self.projection(x), tuple(reversed(new_states))
 
     def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
@@ -180,31 +180,31 @@ class _Block(nn.Module):
 
     def __init__(
         self,
-        in_channels: int,
+        in_chs: int,
         kernel: int,
         hidden: int,
-        out_channels: int,
+        out_chs: int,
         squeezed: int,
         hard: bool,
         stride: int,
         dilation: int,
     ) -> None:
         super().__init__()
-        self.activation = F.hardswish if hard else F.relu
-        self.expand = nn.Conv2d(in_channels, hidden, 1) if hidden != in_channels else None
+        self.activation = nnf.hardswish if hard else nnf.relu
+        self.expand = nn.Conv2d(in_chs, hidden, 1) if hidden != in_chs else None
         padding = (kernel - 1) // 2 * dilation
         self.depthwise = nn.Conv2d(hidden, hidden, kernel, stride, padding, dilation, groups=hidden)
         self.squeeze = nn.Conv2d(hidden, squeezed, 1) if squeezed else None
         self.excite = nn.Conv2d(squeezed, hidden, 1) if squeezed else None
-        self.project = nn.Conv2d(hidden, out_channels, 1)
-        self.residual = stride == 1 and in_channels == out_channels
+        self.project = nn.Conv2d(hidden, out_chs, 1)
+        self.residual = stride == 1 and in_chs == out_chs
 
     def forward(self, x: Tensor) -> Tensor:
         y = x if self.expand is None else self.activation(self.expand(x))
         y = self.activation(self.depthwise(y))
         if self.squeeze is not None and self.excite is not None:
-            gate = F.relu(self.squeeze(y.mean((2, 3), keepdim=True)))
-            y = y * F.hardsigmoid(self.excite(gate))
+            gate = nnf.relu(self.squeeze(y.mean((2, 3), keepdim=True)))
+            y = y * nnf.hardsigmoid(self.excite(gate))
         result: Tensor = self.project(y)
         return x + result if self.residual else result
 
@@ -230,13 +230,13 @@ class _Recurrent(nn.Module):
 class _Upsampling(nn.Module):
     """A convolution at twice the side, then a GRU."""
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
+    def __init__(self, in_chs: int, out_chs: int) -> None:
         super().__init__()
-        self.convolution = nn.Conv2d(in_channels, out_channels, 3, 1, 1)
-        self.recurrent = _Recurrent(out_channels)
+        self.convolution = nn.Conv2d(in_chs, out_chs, 3, 1, 1)
+        self.recurrent = _Recurrent(out_chs)
 
     def forward(self, x: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
-        result: tuple[Tensor, Tensor] = self.recurrent(F.relu(self.convolution(x)), state)
+        result: tuple[Tensor, Tensor] = self.recurrent(nnf.relu(self.convolution(x)), state)
         return result
 
 
@@ -260,7 +260,7 @@ def guided_filter(guide: Tensor, result: Tensor, full_guide: Tensor) -> Tensor:
     slopes and offsets are stretched by a pixel on each side.
     """
     mean, mean_result, mean_product, mean_square = (
-        F.avg_pool2d(x, 3, 1) for x in (guide, result, guide * result, guide.square())
+        nnf.avg_pool2d(x, 3, 1) for x in (guide, result, guide * result, guide.square())
     )
     variance = mean_square - mean.square() + VARIANCE_FLOOR
     slope = (mean_product - mean * mean_result) / variance

@@ -13,14 +13,15 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional as nnf
 
 from sdic.encoders.layers import SameConv2d
 from sdic.errors import InputError
+from sdic.images import resize_antialiased
 from sdic.recognition.base import Kind, Network, copy_tensor, of_kind
 from sdic.recognition.landmarks import Pose, pose_of
-from sdic.recognition.preprocessing import ALIGNED_SIZE, check_aligned, resize
+from sdic.recognition.preprocessing import ALIGNED_SIZE, check_aligned
 from sdic.recognition.tensorflow import TensorReader
 
 POINTS = 468
@@ -132,7 +133,7 @@ class AttentionMesh(Network):
                 f"The mesh network was given images of shape {tuple(images.shape)}, but it wants"
                 " Nx3xSxS in FFHQ alignment: align the photo."
             )
-        small = resize(images, ALIGNED_SIZE)
+        small = resize_antialiased(images, ALIGNED_SIZE)
         check_aligned(small)
         top, left, side = FIRST_SQUARE
         axes = torch.eye(2).to(small).expand(len(small), 2, 2) * side
@@ -227,25 +228,25 @@ def _numbered(kind: str, layers: list[Kind]) -> list[tuple[str, Kind]]:
 class _Block(nn.Module):
     """Depthwise 3x3 and 1x1 beside a shortcut, which pools and pads channels at stride 2."""
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
+    def __init__(self, in_chs: int, out_chs: int, stride: int = 1) -> None:
         super().__init__()
         self.stride = stride
-        self.padding = out_channels - in_channels
-        self.depthwise = SameConv2d(in_channels, in_channels, 3, stride, in_channels, bias=False)
-        self.pointwise = nn.Conv2d(in_channels, out_channels, 1)
-        self.activation = nn.PReLU(out_channels)
+        self.padding = out_chs - in_chs
+        self.depthwise = SameConv2d(in_chs, in_chs, 3, stride, in_chs, bias=False)
+        self.pointwise = nn.Conv2d(in_chs, out_chs, 1)
+        self.activation = nn.PReLU(out_chs)
 
     def forward(self, x: Tensor) -> Tensor:
-        shortcut = F.max_pool2d(x, 2) if self.stride == 2 else x
-        shortcut = F.pad(shortcut, (0, 0, 0, 0, 0, self.padding))
+        shortcut = nnf.max_pool2d(x, 2) if self.stride == 2 else x
+        shortcut = nnf.pad(shortcut, (0, 0, 0, 0, 0, self.padding))
         y: Tensor = self.activation(shortcut + self.pointwise(self.depthwise(x)))
         return y
 
 
-def _stage(in_channels: int, out_channels: int) -> list[nn.Module]:
+def _stage(in_chs: int, out_chs: int) -> list[nn.Module]:
     """Half the side, then two more blocks."""
-    blocks = [_Block(out_channels, out_channels) for _ in range(2)]
-    return [_Block(in_channels, out_channels, 2), *blocks]
+    blocks = [_Block(out_chs, out_chs) for _ in range(2)]
+    return [_Block(in_chs, out_chs, 2), *blocks]
 
 
 def _start() -> list[nn.Module]:
@@ -300,7 +301,7 @@ def _upright_box(points: Tensor, level: Tensor) -> tuple[Tensor, Tensor, Tensor]
     Returns:
         Its directions to the right and down [N,2,2] as columns, size and centre, each [N,1,2].
     """
-    along = F.normalize(level[:, 1] - level[:, 0])
+    along = nnf.normalize(level[:, 1] - level[:, 0])
     turn = torch.stack([along, torch.stack([-along[:, 1], along[:, 0]], 1)], 2)
     upright = points @ turn
     low, high = upright.amin(1, keepdim=True), upright.amax(1, keepdim=True)
@@ -318,7 +319,7 @@ def _square(images: Tensor, axes: Tensor, centre: Tensor) -> Tensor:
     y, x = torch.meshgrid(steps, steps, indexing="ij")
     pixels = torch.stack([x, y], 2).reshape(1, -1, 2) @ axes.transpose(1, 2) + centre
     grid = (pixels * (2 / images.shape[-1]) - 1).reshape(-1, SIZE, SIZE, 2)
-    inputs = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+    inputs = nnf.grid_sample(images, grid, padding_mode="border", align_corners=False)
     return (inputs + 1) / 2
 
 
@@ -333,5 +334,5 @@ def _sampled(features: Tensor, axes: Tensor, centre: Tensor) -> Tensor:
     grid = (pixels @ axes.transpose(1, 2) + centre - 0.5) * shrunk - 1
     grid = grid.reshape(-1, PART, PART, 2)
     inside = (grid.abs() <= 1).all(3)[:, None]
-    part = F.grid_sample(features, grid, align_corners=True)
+    part = nnf.grid_sample(features, grid, align_corners=True)
     return part * inside

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional as nnf
 
 from sdic.recognition.base import Recogniser, of_kind, pair_tensors
 from sdic.recognition.preprocessing import Crop, to_bytes
@@ -20,25 +20,25 @@ STAGES = ((128, 64, 1), (128, 64, 4), (256, 128, 1), (256, 128, 6), (512, 128, 1
 
 
 def _convolution(
-    in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1
+    in_chs: int, out_chs: int, kernel: int, stride: int = 1, groups: int = 1
 ) -> nn.Sequential:
     """Convolution with its batch norm folded in, then PReLU."""
     return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups),
-        nn.PReLU(out_channels),
+        nn.Conv2d(in_chs, out_chs, kernel, stride, kernel // 2, groups=groups),
+        nn.PReLU(out_chs),
     )
 
 
 class _Bottleneck(nn.Module):
     """1x1 up, 3x3 depthwise, linear 1x1 down; a residual where the side stays."""
 
-    def __init__(self, in_channels: int, hidden: int, out_channels: int, stride: int) -> None:
+    def __init__(self, in_chs: int, hidden: int, out_chs: int, stride: int) -> None:
         super().__init__()
         self.residual = stride == 1
         self.layers = nn.Sequential(
-            _convolution(in_channels, hidden, 1),
+            _convolution(in_chs, hidden, 1),
             _convolution(hidden, hidden, 3, stride, groups=hidden),
-            nn.Conv2d(hidden, out_channels, 1),
+            nn.Conv2d(hidden, out_chs, 1),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -62,11 +62,11 @@ class MobileFaceNet(Recogniser):
         super().__init__()
         layers: list[nn.Module] = [_convolution(3, 64, 3, 2), _convolution(64, 64, 3, groups=64)]
         channels = 64
-        for hidden, out_channels, blocks in STAGES:
+        for hidden, out_chs, blocks in STAGES:
             stride = 2 if blocks == 1 else 1
             for _ in range(blocks):
-                layers.append(_Bottleneck(channels, hidden, out_channels, stride))
-                channels = out_channels
+                layers.append(_Bottleneck(channels, hidden, out_chs, stride))
+                channels = out_chs
         self.trunk = nn.Sequential(*layers, _convolution(128, 512, 1))
         self.head = nn.Sequential(nn.Conv2d(512, 512, 7, groups=512), nn.Conv2d(512, 512, 1))
 
@@ -81,7 +81,7 @@ class MobileFaceNet(Recogniser):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images [N,3,256,256] in [-1,1] to unit embeddings [N,512]."""
-        return F.normalize(self.describe(self.preprocess(images)))
+        return nnf.normalize(self.describe(self.preprocess(images)))
 
     def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         """Load the ONNX initializers, whose numbers as names follow the order of the layers."""

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as functional
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
+from torch.nn import functional as nnf
 
 from sdic.images import Pixels
 
@@ -54,7 +54,7 @@ class PNet(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Scores of the cells, and what to add to their boxes as fractions of the side."""
-        x = functional.max_pool2d(self.prelu1(self.conv1(x)), 2, 2, ceil_mode=True)
+        x = nnf.max_pool2d(self.prelu1(self.conv1(x)), 2, 2, ceil_mode=True)
         x = self.prelu3(self.conv3(self.prelu2(self.conv2(x))))
         return self.conv4_1(x).softmax(dim=1)[:, 1], self.conv4_2(x)
 
@@ -77,8 +77,8 @@ class RNet(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Scores of the patches, and what to add to their boxes as fractions of the side."""
-        x = functional.max_pool2d(self.prelu1(self.conv1(x)), 3, 2, ceil_mode=True)
-        x = functional.max_pool2d(self.prelu2(self.conv2(x)), 3, 2, ceil_mode=True)
+        x = nnf.max_pool2d(self.prelu1(self.conv1(x)), 3, 2, ceil_mode=True)
+        x = nnf.max_pool2d(self.prelu2(self.conv2(x)), 3, 2, ceil_mode=True)
         x = self.prelu4(self.dense4(_flatten(self.prelu3(self.conv3(x)))))
         return self.dense5_1(x).softmax(dim=1)[:, 1], self.dense5_2(x)
 
@@ -104,9 +104,9 @@ class ONet(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Scores, what to add to the boxes, and landmarks as fractions of the patch."""
-        x = functional.max_pool2d(self.prelu1(self.conv1(x)), 3, 2, ceil_mode=True)
-        x = functional.max_pool2d(self.prelu2(self.conv2(x)), 3, 2, ceil_mode=True)
-        x = functional.max_pool2d(self.prelu3(self.conv3(x)), 2, 2, ceil_mode=True)
+        x = nnf.max_pool2d(self.prelu1(self.conv1(x)), 3, 2, ceil_mode=True)
+        x = nnf.max_pool2d(self.prelu2(self.conv2(x)), 3, 2, ceil_mode=True)
+        x = nnf.max_pool2d(self.prelu3(self.conv3(x)), 2, 2, ceil_mode=True)
         x = self.prelu5(self.dense5(_flatten(self.prelu4(self.conv4(x)))))
         # The ten numbers are five x, then five y, as fractions of the box.
         landmarks = self.dense6_3(x).view(-1, 2, 5).transpose(1, 2)

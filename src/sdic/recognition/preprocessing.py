@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from sdic.errors import InputError
+from sdic.images import resize_antialiased
 
 ALIGNED_SIZE = 256
 DLIB_MEAN = (122.782, 117.001, 104.298)
@@ -32,7 +32,7 @@ class Crop:
         """Cut and resize images [N,3,256,256] to [N,3,size,size], antialiased bilinear."""
         check_aligned(images)
         part = images[:, :, slice(*self.rows), slice(*self.columns)]
-        return resize(part, self.size)
+        return resize_antialiased(part, self.size)
 
 
 def check_aligned(images: Tensor) -> None:
@@ -49,13 +49,6 @@ def check_aligned(images: Tensor) -> None:
             f"A recognition network was given values of type {images.dtype}, but it wants floating"
             " point in [-1,1]: convert the image first."
         )
-
-
-def resize(images: Tensor, size: int) -> Tensor:
-    """Resize [N,C,H,W] to [N,C,size,size], bilinear with antialiasing; gradients flow."""
-    if images.shape[-2:] == (size, size):
-        return images
-    return F.interpolate(images, (size, size), mode="bilinear", align_corners=False, antialias=True)
 
 
 def to_bytes(images: Tensor) -> Tensor:

@@ -16,8 +16,8 @@ import math
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional as nnf
 
 from sdic.encoders.layers import resize_area, resize_bilinear
 from sdic.errors import InputError
@@ -82,14 +82,14 @@ def find_regions(alpha: Tensor, points: Tensor) -> Regions:
     size = (alpha.shape[2], alpha.shape[3])
     face = fill_polygons(_hull(plane), size)
     # One cell more, so that wisps of hair stay.
-    near = F.max_pool2d(_connected(alpha, face), 3, 1, 1)
+    near = nnf.max_pool2d(_connected(alpha, face), 3, 1, 1)
     person = alpha * resize_bilinear(near, size)
     centre = plane.mean(1, keepdim=True)
     grown = fill_polygons(_hull(centre + FACE_GROWTH * (plane - centre)), size)
     mouth, inner_mouth, *eyes = (
         fill_polygons(plane[:, list(outline)], size) for outline in (OUTER_LIPS, INNER_LIPS, *EYES)
     )
-    across = F.normalize(plane[:, RIGHT_EYE[0]] - plane[:, LEFT_EYE[0]])
+    across = nnf.normalize(plane[:, RIGHT_EYE[0]] - plane[:, LEFT_EYE[0]])
     down = torch.stack([-across[:, 1], across[:, 0]], 1)[..., None]
     below_mouth = _below((plane[:, MOUTH_CORNERS] @ down).mean(1), down, size)
     below_chin = _below((plane @ down).amax(1), down, size)
@@ -149,7 +149,7 @@ def _connected(alpha: Tensor, face: Tensor) -> Tensor:
     """The part of mattes [N,1,H,W] that hangs together with the faces: [N,1,64,64], 0 or 1."""
     solid = (resize_area(alpha, CONNECTION_SIDE) > 0.5).to(alpha)
     reached = solid * (resize_area(face, CONNECTION_SIDE) > 0.5)
-    while not torch.equal(grown := F.max_pool2d(reached, 3, 1, 1) * solid, reached):
+    while not torch.equal(grown := nnf.max_pool2d(reached, 3, 1, 1) * solid, reached):
         reached = grown
     return reached
 

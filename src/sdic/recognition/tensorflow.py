@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional as nnf
 
 from sdic.encoders.layers import SameConv2d, pad_same
 from sdic.errors import WeightsError
@@ -20,17 +20,17 @@ Layer = nn.Conv2d | nn.Linear
 
 def max_pool_same(x: Tensor) -> Tensor:
     """Maximum over 3x3 at every second pixel, padding "SAME"."""
-    return F.max_pool2d(pad_same(x, 3, 2, -float("inf")), 3, 2)
+    return nnf.max_pool2d(pad_same(x, 3, 2, -float("inf")), 3, 2)
 
 
 class SeparableConv2d(nn.Module):
     """A depthwise 3x3 without bias, then a 1x1 with bias."""
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
+    def __init__(self, in_chs: int, out_chs: int, stride: int = 1) -> None:
         super().__init__()
-        self.depthwise = SameConv2d(in_channels, in_channels, 3, stride, groups=in_channels)
+        self.depthwise = SameConv2d(in_chs, in_chs, 3, stride, groups=in_chs)
         self.depthwise.bias = None
-        self.pointwise = nn.Conv2d(in_channels, out_channels, 1)
+        self.pointwise = nn.Conv2d(in_chs, out_chs, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve [N,I,H,W] to [N,O,ceil(H/stride),ceil(W/stride)]."""

@@ -20,7 +20,7 @@ from sdic.training.recipe import load
 
 
 @dataclass(frozen=True)
-class Slice:
+class SliceOutcome:
     """How a call ended: steps done in all, whether that is all, and whether this process speaks."""
 
     step: int
@@ -39,7 +39,7 @@ def run(
     device: str = "auto",
     processes: int = 1,
     console: Console | None = None,
-) -> Slice:
+) -> SliceOutcome:
     """Train from a recipe into a folder, or go on with what lies there.
 
     Args:
@@ -74,4 +74,4 @@ def run(
     )
     seconds = math.inf if deadline is None else deadline - time.monotonic()
     outcome = trainer.train(seconds, stop_at)
-    return Slice(outcome.step, outcome.finished, fabric.is_global_zero)
+    return SliceOutcome(outcome.step, outcome.finished, fabric.is_global_zero)

@@ -57,16 +57,16 @@ class CompactTransfer(nn.Module):
     def forward(self, compensated: Tensor, base: Tensor, edited: Tensor) -> Tensor:
         """F*, F(w) and F(edited w) [N,C,H,W] to F* of the edited face."""
         phi = compensated - base
-        say = 1 - torch.exp(-(relative_change(base, edited) / SENSITIVITY).square())
+        amount = 1 - torch.exp(-(relative_change(base, edited) / SENSITIVITY).square())
         x = self.from_phi(phi) + self.from_features(base) + self.from_change(edited - base)
         x = self.blocks(x)
-        flow = FLOW_GAIN * say * self.to_flow(nnf.leaky_relu(x, SLOPE))
+        flow = FLOW_GAIN * amount * self.to_flow(nnf.leaky_relu(x, SLOPE))
         warped = warp(inverse_haar(phi), _doubled(flow))
         fine = self.fine_blocks(inverse_haar(self.to_fine(x)) + self.from_warped(warped))
         fine = nnf.leaky_relu(fine, SLOPE)
-        say = _doubled(say)
+        amount = _doubled(amount)
         gates, correction = torch.sigmoid(self.to_gates(fine)), self.to_correction(fine)
-        carried = (1 - say * gates) * warped + say * correction
+        carried = (1 - amount * gates) * warped + amount * correction
         return edited + haar(carried)
 
 
