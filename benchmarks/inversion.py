@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 import common
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from sdic.methods.sdic import SDIC
 
 CONFIGURATIONS = (
@@ -73,11 +75,14 @@ def build(configuration: str, threads: int, quick: bool) -> SDIC:
     if way.startswith("OpenVINO"):
         precision = way.split()[-1]
         method.generator = OpenVINOGenerator(method.generator, precision, threads)
-        method.replace_networks(
-            lambda network: (
-                OpenVINONetwork(network, precision, threads) if network.state_dict() else network
-            )
-        )
+
+        def run(network: nn.Module) -> nn.Module:
+            plain = not network.state_dict()
+            return network if plain else OpenVINONetwork(network, precision, threads)
+
+        for name, network in method.networks.items():
+            setattr(method, name, run(network))
+        method.carry_over = method.carry_over.with_transfer(run)
     if way == "compiled":
         compile_parts(method)
     return method
@@ -106,7 +111,7 @@ def compile_parts(method: SDIC) -> None:
     from sdic.runtime.delegating import CompiledGenerator
 
     method.generator = CompiledGenerator(method.generator)
-    for network in (*method.networks.values(), method.transfer):
+    for network in (*method.networks.values(), method.carry_over.transfer):
         network.compile()
     torch.set_grad_enabled(False)
 
@@ -116,7 +121,9 @@ def calls(method: SDIC) -> dict[str, Callable[[], object]]:
     import torch
 
     from sdic.editing.direction import Direction, Edit
+    from sdic.methods.sdic.method import SDIC_PRESETS, initial_reconstruction
 
+    preset = SDIC_PRESETS[method.preset]
     random = torch.Generator().manual_seed(1)
     photo = torch.rand(1, 3, 256, 256, generator=random) * 2 - 1
     generator = method.generator
@@ -124,11 +131,11 @@ def calls(method: SDIC) -> dict[str, Callable[[], object]]:
     inversion = method.invert(photo)
     vector = torch.randn(512, generator=random) / 512**0.5
     edit = Edit.of(Direction("random", vector, generator.name), 1.0)
-    enhanced = (made.enhanced_features, made.enhanced_latents)
+    enhanced = (made.new_features, made.new_latents)
     every = (
         lambda: method.encoder(photo),
         lambda: generator.to_features(made.latents),
-        lambda: method.initial_reconstruction(made.features, made.latents),
+        lambda: initial_reconstruction(generator, made.features, made.latents, 256, preset),
         lambda: method.dipn(photo, made.initial),
         lambda: method.dicn(made.discrepancy, made.features, made.latents),
         lambda: generator.from_features(*enhanced),
