@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from fakes import FakeInverter
+from rounding import close
 from sdic.editing.direction import Direction, Edit
 from sdic.errors import InputError
 from sdic.generators.mobile import MobileStyleGAN
@@ -93,10 +94,10 @@ def test_compiled_halves_are_the_plain_ones(network, w_plus, monkeypatch):
 def test_openvino_halves_equal_the_plain_ones(network, w_plus, graphs):
     generator, _ = graphs
     features = network.to_features(w_plus)
-    assert (generator.to_features(w_plus) - features).abs().max() < 1e-4
+    close(generator.to_features(w_plus), features)
     image = generator.from_features(features, w_plus)
     assert image.shape == (2, 3, 256, 256)
-    assert (image - network.from_features(features, w_plus)).abs().max() < 1e-4
+    close(image, network.from_features(features, w_plus))
     # Two rows apart, so that a graph that ignored its inputs would be seen.
     assert (image[0] - image[1]).abs().max() > 1e-2
 
@@ -114,7 +115,7 @@ def test_results_do_not_share_memory_with_the_next_pass(w_plus, graphs):
 def test_smaller_images_have_a_graph_of_their_own(network, w_plus, graphs):
     generator, folder = graphs
     small = generator.from_features(network.to_features(w_plus), w_plus, 64)
-    assert (small - network(w_plus, 64)).abs().max() < 1e-4
+    close(small, network(w_plus, 64))
     names = {path.name.split("-", 2)[2] for path in (folder / "openvino").iterdir()}
     halves = ("to_features", "from_features_256", "from_features_64")
     assert names == {f"{half}.{suffix}" for half in halves for suffix in ("xml", "bin")}
@@ -127,7 +128,7 @@ def test_a_second_instance_does_not_convert_again(network, w_plus, graphs, monke
     generator, _ = graphs
     expected = generator(w_plus)
     monkeypatch.setattr("openvino.convert_model", None)
-    assert torch.equal(openvino.OpenVINOGenerator(network, threads=1)(w_plus), expected)
+    close(openvino.OpenVINOGenerator(network, threads=1)(w_plus), expected)
 
 
 @needs_openvino
@@ -148,7 +149,7 @@ def test_a_damaged_graph_is_converted_anew(suffix, w_plus, cache):
     expected = openvino.OpenVINOGenerator(network).to_features(w_plus)
     (path,) = cache.glob(f"*{suffix}")
     path.write_bytes(path.read_bytes()[:100])
-    assert torch.equal(openvino.OpenVINOGenerator(network).to_features(w_plus), expected)
+    close(openvino.OpenVINOGenerator(network).to_features(w_plus), expected)
     assert path.stat().st_size > 100
 
 
@@ -181,12 +182,12 @@ def test_a_network_run_by_openvino_keeps_its_signature(cache):
     wrapped = accelerate_network(network, "openvino")
     assert wrapped.original is network
     for one, other in zip(wrapped(x, y), network(x, y), strict=True):
-        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
+        close(one, other)
     assert len(list(cache.glob("network-*.xml"))) == 1
     half = accelerate_network(network, "openvino-bf16")
-    torch.testing.assert_close(half(x, y)[0], network(x, y)[0], atol=0.05, rtol=0.05)
+    close(half(x, y)[0], network(x, y)[0], 0.02)
     single = accelerate_network(network.conv, "openvino")
-    torch.testing.assert_close(single(x), network.conv(x), atol=1e-4, rtol=1e-4)
+    close(single(x), network.conv(x))
 
 
 def test_only_openvino_takes_networks_over_and_only_those_with_weights():
