@@ -318,7 +318,7 @@ def test_measured_change_is_the_change_of_the_images(generator):
 @pytest.fixture
 def run(monkeypatch, generator):
     monkeypatch.setattr("sdic.generators.create", lambda name, checkpoint=None: generator)
-    monkeypatch.setattr(cli, "_generator", lambda name, checkpoint, device: generator)
+    monkeypatch.setattr("sdic.runtime.backends.accelerate", lambda generator, *_: generator)
 
     def call(*arguments):
         result = CliRunner().invoke(cli.directions_app, [str(a) for a in arguments])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -85,7 +86,7 @@ def test_the_command_writes_a_file_that_training_starts_from(
     monkeypatch.setattr("sdic.generators.create", lambda name: generator)
     monkeypatch.setattr("sdic.runtime.backends.accelerate", lambda generator: generator)
     monkeypatch.setattr("sdic.weights.load", lambda name: trunk)
-    monkeypatch.setattr(start.fit, "__defaults__", (0, 2))
+    monkeypatch.setattr(start, "fit", partial(start.fit, steps=2))
     out = tmp_path / "start.safetensors"
     arguments = ["encoder-start", "--out", str(out), "--samples", "6", "--fresh", "4"]
     result = CliRunner().invoke(train_app, arguments)
