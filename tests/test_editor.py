@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from fakes import FakeDetector, fake_editor, noise_photo, write_directions
+from rounding import close_pixels
 from sdic import images
 from sdic.editing.direction import Direction, Edit
 from sdic.editor import Editor, load
@@ -94,9 +95,7 @@ def test_inversion_remembers_photo_and_place_through_its_file(editor, tmp_path, 
     assert np.array_equal(place_of(loaded).quad, place_of(inversion).quad)
     edit = Edit.of(direction, 1.0)
     photo = images.read(path)
-    assert np.array_equal(
-        editor.paste(loaded, photo, edit).rgb, editor.paste(inversion, photo, edit).rgb
-    )
+    close_pixels(editor.paste(loaded, photo, edit).rgb, editor.paste(inversion, photo, edit).rgb)
 
 
 def test_edit_in_one_call(tmp_path, photo):

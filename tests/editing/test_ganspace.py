@@ -20,7 +20,7 @@ def test_components_are_those_of_an_independent_pca(generator):
     z = torch.cat([torch.randn(n, 512, generator=random) for n in (10_000, 2_500)])
     w = generator.mapping(z).double().numpy()
     reference = PCA(5, svd_solver="covariance_eigh").fit(w)
-    assert np.allclose(found.mean, reference.mean_, atol=1e-6)
+    assert np.allclose(found.mean, reference.mean_, atol=1e-5)
     assert np.allclose(found.std**2 * num / (num - 1), reference.explained_variance_, rtol=1e-4)
     assert np.allclose(found.share, reference.explained_variance_ratio_, rtol=1e-4)
     cosines = (found.vectors.double().numpy() * reference.components_).sum(1)

@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 
+from rounding import close
 from sdic.generators.mobile import Block
 from sdic.generators.mobile_fused import FusedBlock, fuse, to_bfloat16
 from tiny import tiny_generator
@@ -24,9 +25,9 @@ def test_fused_equals_the_original(network, w_plus):
     fused = fuse(copy.deepcopy(network))
     assert all(isinstance(block, FusedBlock) for block in fused.blocks)
     assert all(isinstance(block, Block) for block in network.blocks)
-    assert (fused.to_features(w_plus) - network.to_features(w_plus)).abs().max() < 1e-4
+    close(fused.to_features(w_plus), network.to_features(w_plus))
     for size in (None, 64):
-        assert (fused(w_plus, size) - network(w_plus, size)).abs().max() < 1e-4
+        close(fused(w_plus, size), network(w_plus, size))
 
 
 def test_fusing_twice_changes_nothing_more(network, w_plus):
@@ -40,7 +41,7 @@ def test_gradients_still_reach_the_latents(network, w_plus):
     plain = w_plus.clone().requires_grad_()
     fuse(copy.deepcopy(network))(latents, 64).square().mean().backward()
     network(plain, 64).square().mean().backward()
-    assert torch.allclose(latents.grad, plain.grad, rtol=1e-3, atol=1e-6)
+    close(latents.grad, plain.grad)
 
 
 @pytest.mark.parametrize("merged", [False, True])

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from rounding import close
 from sdic.editing.direction import Direction, Edit
 from sdic.errors import InputError
 from sdic.losses import LossWeights, PerceptualLoss
@@ -69,7 +70,7 @@ def test_tuned_inversion_can_be_edited_and_stored(generator, inversion, tmp_path
     method = PTI(generator, QUICK)
     save_inversion(inversion, tmp_path / "a.sdic.safetensors")
     loaded = load_inversion(tmp_path / "a.sdic.safetensors")
-    assert torch.equal(method.synthesize(loaded, size=256), inversion.reconstruction)
+    close(method.synthesize(loaded, size=256), inversion.reconstruction)
     vector = torch.randn(512, generator=torch.Generator().manual_seed(2))
     edit = Edit.of(Direction("any", vector / vector.norm(), "mobile"), 3.0)
     edited = method.synthesize(loaded, edit, size=256)

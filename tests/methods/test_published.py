@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 import parity
+from rounding import close
 from sdic.encoders import E4EEncoder
 from sdic.errors import InputError, WeightsError
 from sdic.methods import convert_checkpoint, official, open_checkpoint
@@ -92,7 +93,7 @@ def test_cars_checkpoint_loads(write):
     assert torch.equal(method.encoder.mean_latent, mean[:16])
     assert not any(p.requires_grad for net in method.networks.values() for p in net.parameters())
     inversion = method.invert(torch.zeros(1, 3, 256, 256))
-    torch.testing.assert_close(inversion.base_latents, mean[None, :16])
+    close(inversion.base_latents, mean[None, :16])
     assert inversion.features.shape == (1, 512, 64, 64)
 
 

@@ -13,6 +13,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 from fakes import FakeInverter
+from rounding import close
 from sdic.cli import app
 from sdic.editing.direction import Direction, Edit
 from sdic.errors import InputError, WeightsError
@@ -104,10 +105,10 @@ def test_compiled_halves_are_the_plain_ones(network, w_plus, monkeypatch):
 def test_openvino_halves_equal_the_plain_ones(network, w_plus, graphs):
     generator, _ = graphs
     features = network.to_features(w_plus)
-    assert (generator.to_features(w_plus) - features).abs().max() < 1e-4
+    close(generator.to_features(w_plus), features)
     image = generator.from_features(features, w_plus)
     assert image.shape == (2, 3, 256, 256)
-    assert (image - network.from_features(features, w_plus)).abs().max() < 1e-4
+    close(image, network.from_features(features, w_plus))
     # Two rows apart, so that a graph that ignored its inputs would be seen.
     assert (image[0] - image[1]).abs().max() > 1e-2
 
@@ -125,7 +126,7 @@ def test_results_do_not_share_memory_with_the_next_pass(w_plus, graphs):
 def test_smaller_images_have_a_graph_of_their_own(network, w_plus, graphs):
     generator, folder = graphs
     small = generator.from_features(network.to_features(w_plus), w_plus, 64)
-    assert (small - network(w_plus, 64)).abs().max() < 1e-4
+    close(small, network(w_plus, 64))
     names = {path.name.split("-", 2)[2] for path in (folder / "openvino").iterdir()}
     halves = ("to_features", "from_features_256", "from_features_64")
     assert names == {f"{half}.safetensors" for half in halves}
@@ -274,9 +275,9 @@ def test_a_network_run_by_openvino_keeps_its_signature(cache):
         torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
     assert len(list(cache.glob("network-*"))) == 1
     half = accelerate_network(network, "openvino-bf16")
-    torch.testing.assert_close(half(x, y)[0], network(x, y)[0], atol=0.05, rtol=0.05)
+    close(half(x, y)[0], network(x, y)[0], 0.02)
     single = accelerate_network(network.conv, "openvino")
-    torch.testing.assert_close(single(x), network.conv(x), atol=1e-4, rtol=1e-4)
+    close(single(x), network.conv(x))
 
 
 def test_only_openvino_takes_networks_over_and_only_those_with_weights():

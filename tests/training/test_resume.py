@@ -163,7 +163,7 @@ def test_a_full_disk_is_one_sentence_and_keeps_the_last_checkpoint(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "_write_file", full)
+        patch.setattr(checkpoint.os, "fsync", full)
         with pytest.raises(TrainingError, match=r"disk is full.*checkpoint-00000003 is kept"):
             train(tmp_path)
     after = newest(tmp_path)
