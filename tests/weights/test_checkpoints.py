@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from sdic.errors import InputError, WeightsError
-from sdic.weights.checkpoints import Unfilled, load_strict, part_of, read_checkpoint
+from sdic.weights.checkpoints import load_strict, part_of, read_checkpoint
 
 
 class Payload:
@@ -170,15 +170,3 @@ def test_load_strict_shortens_long_lists():
     with pytest.raises(WeightsError, match=r"13 surplus: extra00, .*extra09 and 3 more") as error:
         load_strict(network(), state, "file")
     assert "extra10" not in str(error.value)
-
-
-def test_modules_to_be_filled_are_made_without_random_values() -> None:
-    before = torch.get_rng_state()
-    with Unfilled():
-        network = nn.Sequential(nn.Linear(3, 4), nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
-    assert torch.equal(torch.get_rng_state(), before)
-    state = {name: torch.ones_like(value) for name, value in network.state_dict().items()}
-    load_strict(network, state, "ones")
-    assert torch.equal(network[0](torch.ones(1, 3)), torch.full((1, 4), 4.0))
-    nn.Linear(3, 4)
-    assert not torch.equal(torch.get_rng_state(), before)  # as ever outside

@@ -9,7 +9,7 @@ from sdic.errors import InputError
 from sdic.generators.base import Generator
 from sdic.generators.mobile import BLOCK_CHANNELS, MobileStyleGAN
 from sdic.generators.stylegan2 import FEATURE_LAYER, StyleGAN2, layer_of_side
-from sdic.weights.checkpoints import Unfilled
+from sdic.weights.unfilled import Unfilled
 
 __all__ = ["Generator", "create", "names"]
 

@@ -7,7 +7,7 @@ import os
 import pickle
 import re
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from sdic.errors import InputError, WeightsError
 
@@ -109,30 +108,6 @@ def part_of(state: Mapping[str, Any], prefix: str, what: str) -> dict[str, Tenso
             f"{what} has no weights under '{start}'; found {_names(sorted(map(str, state)))}."
         )
     return part
-
-
-class Unfilled(TorchFunctionMode):
-    """While it is on, this thread makes modules without the random values of `torch.nn.init`.
-
-    For modules that get all their weights from a file: drawing 30 million numbers that are thrown
-    away takes longer than reading the right ones.
-
-        with Unfilled():
-            network = CompactDIPN()
-        load_strict(network, ...)
-    """
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        kwargs = kwargs or {}
-        if getattr(func, "__module__", "") == "torch.nn.init":
-            return args[0] if args else kwargs["tensor"]
-        return func(*args, **kwargs)
 
 
 def load_strict(
