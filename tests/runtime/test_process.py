@@ -1,6 +1,5 @@
 """How a command's process waits, and when it collects garbage."""
 
-import gc
 import json
 import os
 import subprocess
@@ -10,7 +9,7 @@ import pytest
 import torch
 
 from sdic.runtime import process
-from sdic.runtime.process import PASSIVE, wait_passively, while_importing
+from sdic.runtime.process import PASSIVE, wait_passively
 
 SCRIPT = """
 import json, os, runpy, sys
@@ -50,16 +49,24 @@ def test_nothing_is_chosen_once_pytorch_is_loaded(monkeypatch):
     assert not set(PASSIVE) & set(os.environ)
 
 
-@pytest.mark.parametrize("enabled", [True, False])
-def test_imports_are_not_collected(enabled):
-    if not enabled:
-        gc.disable()
-    try:
-        with while_importing():
-            assert not gc.isenabled()
-            made = [[] for _ in range(1000)]
-        assert gc.isenabled() == enabled
-        assert gc.get_freeze_count() >= len(made)
-    finally:
-        gc.unfreeze()
-        gc.enable()
+COLLECTIONS = """
+import gc, runpy, sys
+module = runpy.run_path(sys.argv[1])
+usual, counts = gc.get_threshold(), []
+gc.collect()
+gc.callbacks.append(lambda phase, info: counts.append(phase))
+module["spare_imports"]()
+kept = [[] for _ in range(module["IMPORTED"] - 50_000)]
+assert counts == [] and gc.get_freeze_count() == 0
+kept += [[] for _ in range(100_000)]
+assert counts and gc.get_threshold() == usual
+assert gc.get_freeze_count() > module["IMPORTED"] - 50_000
+circle = []
+circle.append(circle)
+del circle
+assert gc.collect() > 0
+"""
+
+
+def test_imports_are_spared_and_later_garbage_is_not():
+    subprocess.run([sys.executable, "-c", COLLECTIONS, process.__file__], check=True)
