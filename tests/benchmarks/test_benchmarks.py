@@ -48,6 +48,17 @@ def test_inversion(run):
     assert text.count("\n| ") >= 9
 
 
+def test_startup(run):
+    data, text = run("startup.py", "--busy", "1")
+    conditions = [(row["machine"], row["waiting"]) for row in data["rows"]]
+    assert conditions == [
+        (machine, f"threads {what}") for machine in ("idle", "busy") for what in ("spin", "sleep")
+    ]
+    assert all(row["wall"] > 0.1 and row["cpu"] > 0.1 for row in data["rows"])
+    assert "| idle, threads spin |" in text
+    assert "| 1.00x | 1.00x |" in text
+
+
 def test_directions_are_judged_by_their_change_and_their_distance(monkeypatch):
     """A face is one number here: its brightness, which `age` raises by 0.1 for each strength."""
     monkeypatch.syspath_prepend(BENCHMARKS)

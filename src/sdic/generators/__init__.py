@@ -9,6 +9,7 @@ from sdic.errors import InputError
 from sdic.generators.base import Generator
 from sdic.generators.mobile import BLOCK_CHANNELS, MobileStyleGAN
 from sdic.generators.stylegan2 import FEATURE_LAYER, StyleGAN2, layer_of_side
+from sdic.weights.unfilled import Unfilled
 
 __all__ = ["Generator", "create", "names"]
 
@@ -55,6 +56,7 @@ def create(
             f"The generator 'mobile' cannot be split at layer {feature_layer}; choose one of: "
             f"{', '.join(map(str, layers))}."
         )
-    generator = MobileStyleGAN(feature_block=layers.index(feature_layer))
+    with Unfilled():
+        generator = MobileStyleGAN(feature_block=layers.index(feature_layer))
     generator.load_state_dict(weights.load("mobile"))
     return generator.freeze()

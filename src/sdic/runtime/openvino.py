@@ -8,11 +8,11 @@ several threads at once.
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import sys
 import threading
 import warnings
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -93,6 +93,7 @@ class Graphs:
         }
         if threads is not None:
             self._settings["INFERENCE_NUM_THREADS"] = threads
+        self._fingerprint = ""  # at the first use, since it takes a while
         self._loading = threading.Lock()
         self._loaded: dict[str, _Graph] = {}
 
@@ -114,18 +115,20 @@ class Graphs:
         return self._loaded[name].run(inputs)
 
     def _load(self, name: str, module: nn.Module, examples: Sequence[Tensor]) -> _Graph:
-        path = self._path(name)
-        graph = self._load_kept(path)
-        if graph is None:
-            with _converting:
-                graph = self._load_kept(path)  # another thread may have been first
-                if graph is None:
-                    compiled = _core().compile_model(
-                        _convert(module, tuple(examples)), DEVICE, self._settings
-                    )
-                    _write(path, compiled.export_model().getvalue())
-                    graph = _Graph(compiled)
-        return graph
+        self._fingerprint = self._fingerprint or self._describe()
+        graph = self._load_kept(self._path(name))
+        if graph is not None:
+            return graph
+        with _converting:
+            self._fingerprint = self._describe()  # weights may have changed since the first use
+            path = self._path(name)
+            graph = self._load_kept(path)  # another thread may have been first
+            if graph is None:
+                model = _convert(module, tuple(examples))
+                compiled = _core().compile_model(model, DEVICE, self._settings)
+                _write(path, compiled.export_model().getvalue())
+                graph = _Graph(compiled)
+            return graph
 
     def _load_kept(self, path: Path) -> _Graph | None:
         """The graph in the cache; None if there is none, or it is damaged."""
@@ -139,16 +142,19 @@ class Graphs:
             return None
 
     def _path(self, name: str) -> Path:
+        owner = getattr(self._module, "name", "network")
+        return _folder() / f"{owner}-{self._fingerprint}-{name}.safetensors"
+
+    def _describe(self) -> str:
+        """What decides on a compiled graph: module, versions, processor, precision."""
         properties = ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES")
-        key = fingerprint(
+        return fingerprint(
             self._module,
             import_openvino().__version__,
             torch.__version__,
             [_core().get_property(DEVICE, name) for name in properties],
-            [value for key, value in self._settings.items() if key != "INFERENCE_NUM_THREADS"],
+            self._settings["INFERENCE_PRECISION_HINT"],
         )
-        owner = getattr(self._module, "name", "network")
-        return _folder() / f"{owner}-{key}-{name}.safetensors"
 
 
 class _Graph:
@@ -315,24 +321,21 @@ def _keep_noise_small(model: openvino.Model) -> None:
 
 
 def _write(path: Path, blob: bytes) -> None:
-    """Keep a compiled graph and its digest as one file, which appears whole or not at all."""
+    """Keep a compiled graph and its checksum as one file, which appears whole or not at all."""
     graph = torch.frombuffer(bytearray(blob), dtype=torch.uint8)
     advice = "free some space, or choose another folder with SDIC_CACHE"
-    files.save_tensors(path, {"graph": graph}, {"blake2b": _digest(blob)}, InputError, advice)
+    files.save_tensors(path, {"graph": graph}, {"crc32": str(zlib.crc32(blob))}, InputError, advice)
 
 
 def _read(path: Path) -> Any:
     """The bytes of a compiled graph, as a NumPy array; None if there are none, or not as written.
 
-    A changed bit in a graph would give a wrong face, and no error.
+    A changed bit in a graph would give a wrong face, and no error. CRC-32 finds every change within
+    32 bits in a row, and takes less than half of the time of a digest.
     """
     try:
         tensors, texts = files.read_tensors(path)
         graph = tensors["graph"].numpy()
     except (OSError, SafetensorError, KeyError):
         return None
-    return graph if _digest(graph) == texts.get("blake2b") else None
-
-
-def _digest(data: Any) -> str:
-    return hashlib.blake2b(data, digest_size=32).hexdigest()
+    return graph if str(zlib.crc32(graph.data)) == texts.get("crc32") else None
