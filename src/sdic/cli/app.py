@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 from sdic.cli import terminal
 from sdic.errors import InputError
 from sdic.runtime.allocator import tune_allocator
+from sdic.runtime.process import spare_imports, wait_passively
 
 # The verbs in the order of the help, with the first sentence of each, so that showing them imports
 # none. A verb is `sdic.cli.VERB`: the function VERB, or VERB_app where it has verbs of its own.
@@ -97,6 +98,8 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a name that the terminal cannot show
             stream.reconfigure(errors="backslashreplace")
+    wait_passively()
+    spare_imports()
     tune_allocator()
     try:
         app()
