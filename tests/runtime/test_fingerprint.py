@@ -109,3 +109,11 @@ def test_another_process_gives_the_same_name():
     )
     command = [sys.executable, "-c", script]
     assert subprocess.check_output(command) == subprocess.check_output(command)
+
+
+def test_a_value_that_is_computed_and_kept_changes_nothing():
+    generator = tiny_generator()
+    before = fingerprint(generator)
+    assert generator.identity.family == "mobile"
+    assert "identity" in vars(generator)
+    assert fingerprint(generator) == before

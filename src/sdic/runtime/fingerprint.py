@@ -7,7 +7,7 @@ import hashlib
 import re
 import sys
 import zlib
-from functools import cache
+from functools import cache, cached_property
 from importlib.util import resolve_name
 from pathlib import Path
 
@@ -34,13 +34,19 @@ def fingerprint(module: nn.Module, *context: object) -> str:
     for file in source_files(module):
         digest.update(file.read_bytes())
     for name, part in module.named_modules():
-        settings = sorted((k, v) for k, v in vars(part).items() if k not in _OF_EVERY_MODULE)
+        settings = sorted((k, v) for k, v in vars(part).items() if _is_setting(part, k))
         text = f"{name} {type(part).__qualname__} {settings}"
         digest.update(_ADDRESS.sub("", text).encode())
     for tensors in (module.named_parameters(), module.named_buffers()):
         for name, tensor in tensors:
             digest.update(f"{name} {_checksum(tensor)}".encode())
     return digest.hexdigest()
+
+
+def _is_setting(part: nn.Module, name: str) -> bool:
+    """Whether an attribute decides what a part does; a value that was computed and kept is none."""
+    kept = isinstance(getattr(type(part), name, None), cached_property)
+    return name not in _OF_EVERY_MODULE and not kept
 
 
 def source_files(module: nn.Module) -> list[Path]:
