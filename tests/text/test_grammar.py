@@ -78,6 +78,8 @@ curly hair                                      | curls 60%
 red hair, then a fringe                         | ruddy 60%, fringe 60%
 hair up                                         | hair-up 60%
 rounder face                                    | face-length -60%
+make the skin a bit darker                      | tan 30%
+make the woman look older                       | age 60%
 fully tanned                                    | tan 100%
 “blonde”, rosy cheeks                           | golden 60%, rosy 60%
 a blue background                               | background-warmth -60%
@@ -101,6 +103,7 @@ age 30               | has no unit
 smile 2              | has no unit
 30 years old         | is an age, and how old the person looks is not known
 a 30-year-old man    | is an age
+a man 30 years old   | is an age
 30 years older       | beyond what was measured of 'age'; the most in this way is 23.7y
 turn 90 degrees left | the most in this way is 23.5deg
 look 25 degrees up   | the most in this way is 17.8deg

@@ -1,8 +1,8 @@
 """Edits by words, without a network: "ten years older, a slight smile, no glasses".
 
 A text is cut into parts at commas, "and", "with", "no" and the like. Out of a part are taken the
-words that say nothing, then amounts, more or less, and negation; what is left has to be one phrase
-of the vocabulary (`vocabulary.toml`), whole. Nothing is guessed: whatever is not understood, or can
+words that say nothing, amounts, more or less, and negation; what is left has to be one phrase of
+the vocabulary (`vocabulary.toml`), whole. Nothing is guessed: whatever is not understood, or can
 be read in two ways, is refused. Equal texts give equal edits.
 """
 
@@ -248,7 +248,7 @@ def _check_joint(
 ) -> None:
     """Refuse "or", and "no X and Y"; but "no X or Y" is neither of them, which `part` then says."""
     negated = before is not None and before.negations
-    found = phrases.get(part.phrase)
+    found = _find(part.words, phrases)
     thing = part.bare and found is not None and found.kind == "thing"
     if joint == "or":
         if not (negated and (thing or part.negations)):
@@ -261,6 +261,11 @@ def _check_joint(
         )
 
 
+def _find(words: list[str], phrases: Mapping[str, _Phrase]) -> _Phrase | None:
+    """The phrase that words are: "rounder face", which "the face rounder" is as well."""
+    return phrases.get(" ".join(words)) or phrases.get(" ".join([*words[-1:], *words[:-1]]))
+
+
 def _step(
     part: _Part, phrases: Mapping[str, _Phrase], described: Mapping[str, units.Measured]
 ) -> tuple[str, str]:
@@ -271,7 +276,7 @@ def _step(
         )
     if len(part.amounts) > 1 or len(part.signs) > 1 or len(part.negations) > 1:
         raise InputError(f"{part} says how much twice; say it once.")
-    found = phrases.get(part.phrase)
+    found = _find(part.words, phrases)
     if found is None:
         words = part.words
         if any(
@@ -306,7 +311,7 @@ def _step(
             f"The number in {part} has no unit; say years, degrees, % (of the useful range of "
             f"'{name}') or e.g. 'strength 2'."
         )
-    if unit == "y" and part.phrase.split()[0] in _absolute(name):
+    if unit == "y" and not _absolute(name).isdisjoint(part.words):
         raise InputError(
             f"{part} is an age, and how old the person looks is not known; say how many years "
             f"'{more}' or '{less}'."
@@ -406,8 +411,8 @@ def _vocabulary() -> dict[str, _Phrase]:
     return table
 
 
-def _absolute(name: str) -> list[str]:
-    return _tables()["directions"].get(name, {}).get("absolute", [])
+def _absolute(name: str) -> set[str]:
+    return set(_tables()["directions"].get(name, {}).get("absolute", ()))
 
 
 @cache
