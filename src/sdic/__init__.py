@@ -48,7 +48,7 @@ _HOMES = {
 }
 _ROOMS = {
     *("alignment", "editing", "encoders", "generators", "images", "losses", "methods"),
-    *("recognition", "runtime", "weights"),
+    *("recognition", "runtime", "text", "weights"),
 }
 
 

@@ -24,6 +24,7 @@ from sdic.methods.optimisation import Optimisation
 from sdic.recognition.detection import Detector, load_detector
 from sdic.runtime.backends import resolve_device
 from sdic.session import FaceSession, PhotoSession
+from sdic.text import Understood, parse
 
 
 class Editor:
@@ -183,6 +184,7 @@ class Editor:
         photo: Photo | Path | str,
         strengths: Mapping[str, float | str] | None = None,
         *,
+        text: str | None = None,
         face: Which = "largest",
         aligned: bool = False,
         **more_strengths: float | str,
@@ -195,15 +197,22 @@ class Editor:
             photo: a file, or a photo that was read.
             strengths: strengths by the names of directions, or texts with a unit, e.g. "+15y";
                 see `units.to_strength`.
+            text: further edits in words, e.g. "ten years older, a slight smile"; see `understand`.
             face: which face: "largest", an index with the largest first, or "all" of them.
             aligned: the photo is an aligned crop already.
             more_strengths: strengths again, for names that are Python names.
 
         Raises:
-            InputError: the photo cannot be read, or a direction is not known.
+            InputError: the photo cannot be read, a direction is not known, the text is not
+                understood, or it names a direction that has a strength already.
             NoFaceError: no face was found, or not the one asked for.
         """
-        edit = self.make_edit({**(strengths or {}), **more_strengths})
+        amounts = {**(strengths or {}), **more_strengths}
+        in_words = {} if text is None else self.understand(text).amounts
+        for name in in_words:
+            if name in amounts:
+                raise InputError(f"The direction '{name}' is given twice; give it once.")
+        edit = self.make_edit({**amounts, **in_words})
         return self.open(photo, face, aligned=aligned).paste(edit)
 
     def make_edit(self, strengths: Mapping[str, float | str]) -> Edit:
@@ -218,6 +227,14 @@ class Editor:
             direction = library.get(key, self.inverter.generator)
             steps.append((direction, units.to_strength(direction, amount)))
         return Edit(tuple(steps))
+
+    def understand(self, text: str) -> Understood:
+        """What a text asks for by the directions that ship; `make_edit` takes its `amounts`.
+
+        Raises:
+            InputError: see `text.parse`.
+        """
+        return parse(text, library.load_library(self.inverter.generator))
 
     def _refining(self) -> Optimisation:
         with self._loading:

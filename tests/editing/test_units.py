@@ -138,5 +138,5 @@ def test_age_smile_and_yaw_have_options_of_their_own():
     assert texts == ["anger=1", "age=+15y", "smile=+80%", "yaw=-20deg"]
     assert all_edits(None, None, -0.5, None) == ["smile=-50%"]
     assert parse_strengths(all_edits(None, 0, None, 0)) == {"age": 0.0, "yaw": 0.0}
-    with pytest.raises(InputError, match=r"nothing to edit; .* --age, --smile or --yaw"):
+    with pytest.raises(InputError, match=r"nothing to edit; .* --text, --age, --smile or --yaw"):
         all_edits(None, None, None, None)

@@ -25,6 +25,7 @@ def edit(
     age: options.Age = None,
     smile: options.Smile = None,
     yaw: options.Yaw = None,
+    text: options.Text = None,
     face: options.Face = "largest",
     aligned: options.Aligned = False,
     crop: Annotated[bool, typer.Option("--crop", help="Write the edited crop alone.")] = False,
@@ -42,14 +43,14 @@ def edit(
     """Edit faces and put them back into their photos.
 
     Examples: sdic edit me.jpg -e smile=2 --out edited; sdic edit me.sdic.safetensors --age 15
-    -e yaw=-1 --out edited
+    -e yaw=-1 --out edited; sdic edit me.jpg --text "ten years older, no glasses" --out edited
     """
     from sdic import images
     from sdic.cli.batch import run_batch
     from sdic.cli.faces import Editors, Sources
 
     which, left_out = options.parse_face(face), options.parse_strip(strip) or "none"
-    amounts = options.parse_amounts(options.all_edits(edits, age, smile, yaw))
+    amounts = options.parse_amounts(options.all_edits(edits, age, smile, yaw, text))
     given = Sources.of(sources, photo, photos)
     outputs = Outputs(
         out,

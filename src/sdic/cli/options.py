@@ -84,6 +84,10 @@ Smile = Annotated[
     typer.Option(min=-1, max=1, help="-1 (serious) to 1 (the most). Short for -e smile=100%."),
 ]
 Yaw = Annotated[float | None, typer.Option(help="Degrees to the side. Short for -e yaw=20deg.")]
+Text = Annotated[
+    str | None,
+    typer.Option(help='In words, e.g. "ten years older, a slight smile"; see docs/WORDS.md.'),
+]
 Detail = Annotated[
     bool, typer.Option(help="Keep the photo's fine structure; paste the change only.")
 ]
@@ -308,21 +312,34 @@ def parse_strip(text: str | None) -> Literal["location", "all"] | None:
 
 
 def all_edits(
-    edits: list[str] | None, age: float | None, smile: float | None, yaw: float | None
+    edits: list[str] | None,
+    age: float | None,
+    smile: float | None,
+    yaw: float | None,
+    text: str | None = None,
 ) -> list[str]:
     """`NAME=VALUE` texts of all edits, with those that have an option of their own.
 
+    What was understood of `text` is told on standard error.
+
     Raises:
-        InputError: there are none.
+        InputError: there are none, or the text is not understood.
     """
     texts = list(edits or ())
     texts += [f"age={age:+g}y"] if age is not None else []
     texts += [f"smile={100 * smile:+g}%"] if smile is not None else []
     texts += [f"yaw={yaw:+g}deg"] if yaw is not None else []
+    if text is not None:
+        from sdic.editing.catalogue import library_file, read_descriptions
+        from sdic.text import parse
+
+        understood = parse(text, read_descriptions(library_file()))
+        typer.echo(f"understood: {understood.sentence}", err=True)
+        texts += [f"{name}={amount}" for name, amount in understood.steps]
     if not texts:
         raise InputError(
-            "There is nothing to edit; say what with --edit NAME=STRENGTH, --age, --smile or "
-            "--yaw. `sdic directions list` shows the names."
+            "There is nothing to edit; say what with --edit NAME=STRENGTH, --text, --age, --smile "
+            "or --yaw. `sdic directions list` shows the names."
         )
     return texts
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
+from typing import Protocol
 
-from sdic.editing.direction import Direction
 from sdic.errors import InputError
 
 UNIT, PER_STRENGTH = "unit", "per_strength"  # keys of the notes
@@ -20,7 +21,23 @@ FORMS = "a number (strength), 80% (share of the useful range), +15y (years) or -
 _AMOUNT = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([a-zA-Z%]*)\s*")
 
 
-def to_strength(direction: Direction, amount: str | float) -> float:
+class Measured(Protocol):
+    """What amounts need of a direction; a `Direction` has it, and so has its description."""
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+
+    @property
+    def strength_range(self) -> tuple[float, float]:
+        """The strengths between which it is useful."""
+
+    @property
+    def notes(self) -> Mapping[str, str]:
+        """Its calibration, among others."""
+
+
+def to_strength(direction: Measured, amount: str | float) -> float:
     """The strength that an amount of a direction stands for.
 
     Args:
@@ -49,7 +66,7 @@ def to_strength(direction: Direction, amount: str | float) -> float:
     return strength
 
 
-def _read(direction: Direction, amount: str) -> float:
+def _read(direction: Measured, amount: str) -> float:
     match = _AMOUNT.fullmatch(amount)
     if match is None or match[2] not in ("", SHARE, *SUFFIXES):
         raise InputError(f"'{amount}' is no amount of '{direction.name}'; expected {FORMS}.")
@@ -59,7 +76,7 @@ def _read(direction: Direction, amount: str) -> float:
     return value / calibration(direction, SUFFIXES[suffix]) if suffix else value
 
 
-def calibration(direction: Direction, unit: str) -> float:
+def calibration(direction: Measured, unit: str) -> float:
     """Change in a unit ("years", "degrees") that strength 1 of a direction makes.
 
     Raises:
@@ -79,7 +96,7 @@ def calibration(direction: Direction, unit: str) -> float:
     return per_strength
 
 
-def _of_range(direction: Direction, share: float) -> float:
+def _of_range(direction: Measured, share: float) -> float:
     low, high = direction.strength_range
     end = high if share >= 0 else -low
     if share and end <= 0:

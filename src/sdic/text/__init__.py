@@ -1,0 +1,5 @@
+"""Edits by words."""
+
+from sdic.text.grammar import Understood, parse
+
+__all__ = ["Understood", "parse"]
