@@ -4,6 +4,7 @@ import copy
 import importlib
 import subprocess
 import sys
+from functools import cached_property
 
 import pytest
 import torch
@@ -94,6 +95,19 @@ def test_settings_without_weights_count():
     before = fingerprint(split)
     split.feature_shape = (8, 2, 2)
     assert fingerprint(split) != before
+
+
+class Lazy(nn.Linear):
+    @cached_property
+    def size(self):
+        return self.weight.numel()
+
+
+def test_what_a_network_remembers_of_itself_does_not_count():
+    network = Lazy(2, 3)
+    before = fingerprint(network)
+    assert network.size == 6
+    assert fingerprint(network) == before
 
 
 def test_the_context_counts():

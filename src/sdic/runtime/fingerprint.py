@@ -7,7 +7,7 @@ import hashlib
 import re
 import sys
 import zlib
-from functools import cache
+from functools import cache, cached_property
 from importlib.util import resolve_name
 from pathlib import Path
 
@@ -34,9 +34,7 @@ def fingerprint(module: nn.Module, *context: object) -> str:
     for file in source_files(module):
         digest.update(file.read_bytes())
     for name, part in module.named_modules():
-        settings = sorted((k, v) for k, v in vars(part).items() if k not in _OF_EVERY_MODULE)
-        text = f"{name} {type(part).__qualname__} {settings}"
-        digest.update(_ADDRESS.sub("", text).encode())
+        digest.update(f"{name} {type(part).__qualname__} {_settings(part)}".encode())
     for tensors in (module.named_parameters(), module.named_buffers()):
         for name, tensor in tensors:
             digest.update(f"{name} {_checksum(tensor)}".encode())
@@ -57,6 +55,17 @@ def source_files(module: nn.Module) -> list[Path]:
             found[name] = file
             waiting += _imports(name, file)
     return [found[name] for name in sorted(found)]
+
+
+def _settings(part: nn.Module) -> str:
+    """The attributes of a part, but for its tensors and parts, and for what was worked out once."""
+    given = [
+        (key, value)
+        for key, value in sorted(vars(part).items())
+        if key not in _OF_EVERY_MODULE
+        and not isinstance(getattr(type(part), key, None), cached_property)
+    ]
+    return _ADDRESS.sub("", repr(given))
 
 
 def _checksum(tensor: Tensor) -> str:
