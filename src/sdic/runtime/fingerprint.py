@@ -34,19 +34,11 @@ def fingerprint(module: nn.Module, *context: object) -> str:
     for file in source_files(module):
         digest.update(file.read_bytes())
     for name, part in module.named_modules():
-        settings = sorted((k, v) for k, v in vars(part).items() if _is_setting(part, k))
-        text = f"{name} {type(part).__qualname__} {settings}"
-        digest.update(_ADDRESS.sub("", text).encode())
+        digest.update(f"{name} {type(part).__qualname__} {_settings(part)}".encode())
     for tensors in (module.named_parameters(), module.named_buffers()):
         for name, tensor in tensors:
             digest.update(f"{name} {_checksum(tensor)}".encode())
     return digest.hexdigest()
-
-
-def _is_setting(part: nn.Module, name: str) -> bool:
-    """Whether an attribute decides what a part does; a value that was computed and kept is none."""
-    kept = isinstance(getattr(type(part), name, None), cached_property)
-    return name not in _OF_EVERY_MODULE and not kept
 
 
 def source_files(module: nn.Module) -> list[Path]:
@@ -63,6 +55,17 @@ def source_files(module: nn.Module) -> list[Path]:
             found[name] = file
             waiting += _imports(name, file)
     return [found[name] for name in sorted(found)]
+
+
+def _settings(part: nn.Module) -> str:
+    """The attributes of a part, but for its tensors and parts, and for what was worked out once."""
+    given = [
+        (key, value)
+        for key, value in sorted(vars(part).items())
+        if key not in _OF_EVERY_MODULE
+        and not isinstance(getattr(type(part), key, None), cached_property)
+    ]
+    return _ADDRESS.sub("", repr(given))
 
 
 def _checksum(tensor: Tensor) -> str:
