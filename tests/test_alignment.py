@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -105,12 +106,32 @@ def test_place_travels_as_json() -> None:
         {"quad": [[0, 0], [0, 9], [20, 9], [20, 0]], "photo_size": [50, 50]},
         {"quad": [[0, 0], [9, 0], [9, 9], [0, 9]], "photo_size": [50, 50]},
         {"quad": [[math.nan, 0], [0, 9], [9, 9], [9, 0]], "photo_size": [50, 50]},
+        {"quad": [[math.inf, 0], [0, 9], [9, 9], [9, 0]], "photo_size": [50, 50]},
+        {"quad": [[10**400, 0], [0, 9], [9, 9], [9, 0]], "photo_size": [50, 50]},
+        {"quad": [[0, 0], [0, 9], [9, 9], [9, 0]], "photo_size": [math.inf, 50]},
+        {"quad": [[0, 0], [0, 9], [9, 9], [9, 0]], "photo_size": [math.nan, 50]},
+        {"quad": [[0, 0], [0, 9], [9, 9], [9, 0]], "photo_size": [50, 50, 50]},
+        {"quad": [[0, 0], [0, 1e-9], [1e-9, 1e-9], [1e-9, 0]], "photo_size": [50, 50]},
+        {"quad": "x" * 9000, "photo_size": [50, 50]},
+        [[0, 0]],
+        None,
     ],
-    ids=["empty", "short", "no photo", "oblong", "mirrored", "not a number"],
 )
-def test_what_is_not_a_place(values: dict[str, object]) -> None:
-    with pytest.raises(InputError, match="not the place of a crop"):
+def test_what_is_not_a_place(values: Any) -> None:
+    with pytest.raises(InputError, match="not the place of a crop") as raised:
         CropPlace.from_dict(values)
+    assert len(str(raised.value)) < 300
+
+
+@pytest.mark.parametrize("side", [1e308, 1e8, 1000.0])
+@pytest.mark.parametrize("corner", [0.0, -1e6, 1e6])
+def test_a_place_far_outside_its_photo(side: float, corner: float) -> None:
+    x = corner + np.array([0, 0, side, side])
+    y = corner + np.array([0, side, side, 0])
+    values = {"quad": np.stack((x, y), axis=1).tolist(), "photo_size": [50, 50]}
+    rgb = np.zeros((50, 50, 3), np.uint8)
+    with pytest.raises(InputError, match="place of (a|the) crop"):
+        alignment.paste_back(rgb, np.zeros((8, 8, 3), np.uint8), CropPlace.from_dict(values))
 
 
 # --- the crop -----------------------------------------------------------------------------------

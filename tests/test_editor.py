@@ -1,5 +1,6 @@
 """The editor: photo to edited photo, with a tiny generator and a method without weights."""
 
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -16,7 +17,7 @@ from sdic.errors import InputError, NoFaceError
 from sdic.images import Photo
 from sdic.methods import load_inversion, save_inversion
 from sdic.methods.optimisation import Optimisation
-from sdic.session import PHOTO, PLACE, place_of
+from sdic.session import PHOTO, PLACE, find_photo, place_of
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +154,26 @@ def test_another_photo_than_was_inverted_is_refused(editor, inversion):
     for other in (noise_photo(100, 100), noise_photo(seed=1)):
         with pytest.raises(InputError, match="another photo than was inverted"):
             editor.paste(inversion, Photo(other))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("", ".", "..", "/", "me.png\0", "\ud800", "x" * 5000, "./", "pipe"),
+        *("other.png", "../photos/other.png", "/etc/passwd", "../other.png", "..\\other.png"),
+    ],
+)
+def test_a_name_in_an_inversion_finds_no_other_photo(tmp_path, inversion, name):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for place in (folder, tmp_path):
+        Image.fromarray(noise_photo(seed=1)).save(place / "other.png")
+    os.mkfifo(folder / "pipe")
+    for metadata in (inversion.metadata, {PLACE: inversion.metadata[PLACE]}):
+        changed = replace(inversion, metadata=metadata | {PHOTO: name})
+        with pytest.raises(InputError, match="photo"):
+            find_photo(changed, [folder])
+    assert find_photo(changed, [tmp_path / "other.png"]).path == tmp_path / "other.png"
 
 
 def test_no_face_and_a_face_that_is_not_there(photo):

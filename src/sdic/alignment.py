@@ -24,6 +24,7 @@ Floats = NDArray[np.float64]
 Which = int | Literal["largest", "all"]
 
 DEFAULT_FEATHER = 0.1
+FARTHEST = 1e9  # pixels that the corner of a crop may be away from its photo's
 
 # MTCNN's points are not quite where dlib's are: offset to the right and down in half sides, and
 # scale, of the crop from dlib's landmarks in the frame of the one from MTCNN's.
@@ -72,18 +73,24 @@ class CropPlace:
         try:
             quad = np.array(values["quad"], dtype=np.float64)
             width, height = (int(side) for side in values["photo_size"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"This is not the place of a crop: {error!r} in {values}.") from None
+        except (KeyError, OverflowError, TypeError, ValueError) as error:
+            raise InputError(
+                f"This is not the place of a crop: {error!r:.80} in {values!s:.80}; invert the "
+                "photo again."
+            ) from None
         place = CropPlace(quad, (width, height))
         # To the right, then a quarter turn: everything here relies on the quad being a square.
         if (
             quad.shape != (4, 2)
-            or not np.isfinite(quad).all()
+            or not np.abs(quad).max() <= FARTHEST
             or min(width, height) < 1
-            or place.side <= 0
+            or not place.side >= 1
             or np.abs(place.axes[:, 1] - _quarter_turn(place.axes[:, 0])).max() > 0.01 * place.side
         ):
-            raise InputError(f"This is not the place of a crop: expected a square in {values}.")
+            raise InputError(
+                f"This is not the place of a crop: expected a square in {values!s:.80}; invert the "
+                "photo again."
+            )
         return place
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -220,7 +221,9 @@ def find_photo(inversion: Inversion, places: Sequence[Path]) -> Photo:
     if not paths:
         name = Path(inversion.metadata.get(PHOTO, "")).name
         folders = ", ".join(dict.fromkeys(str(place) for place in places))
-        where = f", '{name}', is not in {folders}" if name else " is not named in it"
+        where = f", '{name[:255]}', is not in {folders}" if name else " is not named in it"
+        if PIXELS not in inversion.metadata:
+            where = " is not described in it"
         raise InputError(
             f"The photo of the inversion{where}; name the photo with --photo, its folder with "
             "--photos, or write the crop alone with --crop."
@@ -244,7 +247,10 @@ def photo_paths(metadata: Mapping[str, str], places: Sequence[Path]) -> list[Pat
     """
     name = Path(metadata.get(PHOTO, "")).name
     paths = [place if place.is_file() or not name else place / name for place in places]
-    return list(dict.fromkeys(path for path in paths if path.is_file()))
+    if PIXELS not in metadata:  # of an old or a foreign file, whose name alone says nothing
+        paths = [path for path in paths if path in places]
+    # The name is what the file says: `isfile` is never raised by it.
+    return list(dict.fromkeys(path for path in paths if os.path.isfile(path)))
 
 
 def check_photo(inversion: Inversion, photo: Photo) -> None:

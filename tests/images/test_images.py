@@ -484,6 +484,14 @@ def test_all_levels_survive_the_tensor() -> None:
     np.testing.assert_array_equal(images.to_uint8(tensor)[0], levels)
 
 
+@pytest.mark.parametrize("number", [torch.nan, torch.inf, -torch.inf])
+def test_numbers_that_are_not_finite_are_no_picture(number: float) -> None:
+    values = torch.zeros(1, 3, 4, 4)
+    values[0, 1, 2, 3] = number
+    with pytest.raises(InputError, match="not finite"):
+        images.to_uint8(values)
+
+
 def test_to_uint8_rounds_and_clamps() -> None:
     values = torch.tensor([-2.0, 0.49 / 127.5 - 1, 0.51 / 127.5 - 1, 7.0]).view(1, 1, 2, 2)
     np.testing.assert_array_equal(

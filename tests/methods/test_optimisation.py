@@ -153,6 +153,13 @@ def test_refine_continues_from_any_inversion(generator, images):
     assert torch.equal(nothing.reconstruction, once.reconstruction)
 
 
+@pytest.mark.parametrize("text", ["x", "-5", "1e9", "9" * 6000])
+def test_a_count_of_steps_that_a_file_made_up_is_none(generator, images, text):
+    start = replace(encoded(generator), metadata={"refined_steps": text})
+    refined = Optimisation(generator, QUICK).refine(start, images, 0)
+    assert refined.metadata["refined_steps"] == "0"
+
+
 def test_refine_keeps_changed_weights(generator, images):
     start = encoded(generator)
     name = "blocks.4.conv2.bias"

@@ -12,7 +12,7 @@ from sdic import files
 from sdic.errors import InputError
 from sdic.generators.base import Identity
 from sdic.methods.base import Inversion
-from sdic.methods.storage import load_inversion, save_inversion
+from sdic.methods.storage import load_inversion, load_metadata, save_inversion
 
 NAME = "photo.sdic.safetensors"
 
@@ -129,6 +129,14 @@ def test_newer_version(tmp_path):
         load_inversion(tmp_path / NAME)
 
 
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000, "9" * 6000, "nul", '"\\ud800"'])
+def test_a_header_that_is_no_table(tmp_path, text):
+    save_file({"latents": torch.zeros(1, 5, 512)}, tmp_path / NAME, {"sdic": text})
+    for read in (load_inversion, load_metadata):
+        with pytest.raises(InputError, match="holds no inversion"):
+            read(tmp_path / NAME)
+
+
 @pytest.mark.parametrize(
     "header",
     [
@@ -156,12 +164,36 @@ def test_damaged_header(tmp_path, header):
         {"reconstruction": torch.zeros(2, 3, 64, 64)},
         {"latents": torch.zeros(1, 5, 7), "base_latents": torch.zeros(1, 5, 7)},
         {"extras.photo": torch.zeros(1, 3, 64, 64)},
+        {
+            "latents": torch.zeros(0, 5, 512),
+            "base_latents": torch.zeros(0, 5, 512),
+            "reconstruction": torch.zeros(0, 3, 256, 256),
+        },
+        {"latents": torch.zeros(2, 0, 512), "base_latents": torch.zeros(2, 0, 512)},
     ],
 )
 def test_tensors_that_do_not_fit(tmp_path, tensors):
     rewrite(tmp_path / NAME, tensors=tensors)
     with pytest.raises(InputError, match="lacks tensors of an inversion, or has others"):
         load_inversion(tmp_path / NAME)
+
+
+@pytest.mark.parametrize("name", ["latents", "features", "weights.conv1.bias", "extras.more"])
+@pytest.mark.parametrize(
+    "kind", [torch.int64, torch.bool, torch.uint8, torch.float64, torch.float8_e4m3fn]
+)
+def test_tensors_that_are_no_real_numbers_of_decent_size(tmp_path, name, kind):
+    shape = inversion().features.shape if name == "features" else (2, 5, 512)
+    rewrite(tmp_path / NAME, tensors={name: torch.zeros(shape).to(kind)})
+    with pytest.raises(InputError, match=rf"type torch\.{str(kind)[6:]} \({name}\)"):
+        load_inversion(tmp_path / NAME)
+
+
+def test_numbers_of_half_the_bits_are_read_as_float32(tmp_path):
+    halves = {"latents": torch.ones(2, 5, 512).half()}
+    rewrite(tmp_path / NAME, tensors=halves | {"features": torch.ones(2, 8, 4, 4).bfloat16()})
+    loaded = load_inversion(tmp_path / NAME)
+    assert loaded.latents.dtype == loaded.features.dtype == torch.float32
 
 
 @pytest.mark.parametrize("name", ["latents", "features", "reconstruction"])

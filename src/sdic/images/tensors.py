@@ -23,10 +23,15 @@ def to_uint8(images: Tensor) -> Pixels:
     `to_uint8(to_tensor(rgb))[0]` equals rgb.
 
     Raises:
-        InputError: the tensor has another shape.
+        InputError: the tensor has another shape, or numbers that are not finite.
     """
     if images.ndim != 4 or images.shape[1] != 3:
         raise InputError(f"Got images of shape {list(images.shape)}; expected [N,3,H,W].")
+    if not images.isfinite().all():
+        raise InputError(
+            "The generated image has numbers that are not finite: what it was made of (inversion, "
+            "checkpoint, edit) holds numbers that are far too large; make that again."
+        )
     levels = ((images.detach().float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
     pixels: Pixels = levels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
     return pixels

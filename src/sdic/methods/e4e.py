@@ -14,7 +14,14 @@ from sdic.errors import InputError, WeightsError
 from sdic.generators.base import Generator
 from sdic.generators.stylegan2 import StyleGAN2
 from sdic.methods.base import Inversion, Inverter, Progress
-from sdic.methods.components import Components, PartKinds, build_generator, build_part, empty
+from sdic.methods.components import (
+    Components,
+    PartKinds,
+    build_generator,
+    build_part,
+    empty,
+    trained_part,
+)
 from sdic.methods.declaration import Fill, Method, Official
 from sdic.weights import exported
 from sdic.weights.exported import Exported
@@ -107,7 +114,7 @@ def exported_encoder(components: Components, beside: Path, generator: Generator)
             f"{beside} stands on the encoder '{named}', which is neither at that path nor beside "
             "the file; put it there."
         )
-    return exported.read(found).frozen(build_encoder(components, generator), "encoder")
+    return trained_part(PARTS, components, "encoder", generator, exported.read(found))
 
 
 def official_encoder(generator: StyleGAN2, fill: Fill) -> E4EEncoder:
@@ -118,7 +125,7 @@ def official_encoder(generator: StyleGAN2, fill: Fill) -> E4EEncoder:
 def _from_export(trained: Exported, path: Path) -> E4E:
     components = Components.of(trained)
     generator = build_generator(components)
-    return E4E(generator, trained.frozen(build_encoder(components, generator), "encoder"))
+    return E4E(generator, trained_part(PARTS, components, "encoder", generator, trained))
 
 
 METHODS = (

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -175,8 +176,9 @@ class Optimisation(Inverter):
             raise InputError(f"{steps} steps of refinement were asked for; give 0 or more.")
         target = self.loss.target(images)
         refined = self._descend_features(inversion, target, steps, _Steps(steps, progress))
-        before = int(inversion.metadata.get("refined_steps", "0"))
-        refined.metadata["refined_steps"] = str(before + steps)
+        before = inversion.metadata.get("refined_steps", "")
+        counted = int(before) if re.fullmatch("[0-9]{1,9}", before) else 0
+        refined.metadata["refined_steps"] = str(counted + steps)
         refined.reconstruction = self.synthesize(refined, size=INVERSION_SIZE)
         refined.render = None
         return refined

@@ -22,6 +22,7 @@ VERSION = 2
 WEIGHTS_PREFIX, EXTRAS_PREFIX = "weights.", "extras."
 # Key of the one text that safetensors keeps beside the tensors: a JSON object.
 HEADER = "sdic"
+NUMBERS = (torch.float32, torch.float16, torch.bfloat16)
 IDENTITY = {entry.name for entry in fields(Identity)}
 
 
@@ -103,7 +104,7 @@ def _read_header(text: str | None, path: Path) -> dict[str, Any]:
         raise foreign
     try:
         header = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise foreign from error
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise foreign
@@ -130,6 +131,13 @@ def _read_header(text: str | None, path: Path) -> dict[str, Any]:
 
 
 def _assemble(header: dict[str, Any], tensors: dict[str, Tensor], path: Path) -> Inversion:
+    odd = [name for name, value in tensors.items() if value.dtype not in NUMBERS]
+    if odd:
+        raise InputError(
+            f"'{path}' holds tensors of type {tensors[odd[0]].dtype} ({', '.join(odd)[:200]}); "
+            "expected real numbers of 16 or 32 bits. Make it again from the photo."
+        )
+    tensors = {name: value.float() for name, value in tensors.items()}
     weights, extras = (
         {
             name.removeprefix(prefix): value

@@ -221,6 +221,20 @@ def load_strict(
     Raises:
         WeightsError: keys are missing or in surplus, or shapes differ.
     """
+    dropped = check_fit(module, state, what, dead)
+    known = (*module.state_dict(), *getattr(module, "OPTIONAL_KEYS", ()))
+    module.load_state_dict({key: state[key] for key in known if key in state})
+    return dropped
+
+
+def check_fit(
+    module: nn.Module, state: Mapping[str, Tensor], what: str, dead: Sequence[str] = ()
+) -> list[str]:
+    """Compare a state dict with a module, which may be on the device "meta"; see `load_strict`.
+
+    Raises:
+        WeightsError: see `load_strict`.
+    """
     optional = getattr(module, "OPTIONAL_KEYS", ())
     expected = {key: value for key, value in module.state_dict().items() if key not in optional}
     surplus = [key for key in state if key not in expected and key not in optional]
@@ -242,7 +256,6 @@ def load_strict(
             f"{what} does not fit {type(module).__name__}: {'; '.join(problems)}. "
             "Use the file that was made for this network."
         )
-    module.load_state_dict({key: state[key] for key in (*expected, *optional) if key in state})
     return dropped
 
 

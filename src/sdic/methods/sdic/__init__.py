@@ -7,9 +7,18 @@ from pathlib import Path
 from torch import nn
 
 from sdic.editing import library
+from sdic.errors import InputError
 from sdic.generators.base import Generator
 from sdic.generators.stylegan2 import StyleGAN2
-from sdic.methods.components import Components, PartKinds, build_generator, build_part, empty
+from sdic.methods.base import INVERSION_SIZE
+from sdic.methods.components import (
+    Components,
+    PartKinds,
+    build_generator,
+    build_part,
+    empty,
+    trained_part,
+)
 from sdic.methods.declaration import Fill, Method, Official
 from sdic.methods.e4e import exported_encoder, official_encoder, shipped_encoder
 from sdic.methods.sdic import official_keys
@@ -30,9 +39,20 @@ SHIPPED = {"mobile": "sdic-mobile"}
 RELEASE = 0.7
 GAINS = {"age": 1.5}
 
+
+def _compact_dipn(generator: Generator, cell: int = 4, **options: int) -> CompactDIPN:
+    if cell * generator.feature_shape[1] != INVERSION_SIZE:
+        raise InputError(
+            f"A DIPN with cells of {cell} pixels does not fit features of side "
+            f"{generator.feature_shape[1]}; expected cells of "
+            f"{INVERSION_SIZE // generator.feature_shape[1]}."
+        )
+    return CompactDIPN(cell=cell, **options)
+
+
 PARTS: PartKinds = {
     "dipn": {
-        "compact": lambda generator, **options: CompactDIPN(**options),
+        "compact": _compact_dipn,
         "paper": lambda generator, **options: DIPN("paper", **options),
         "published": lambda generator, **options: DIPN("published", **options),
     },
@@ -104,12 +124,14 @@ def _from_export(trained: Exported, path: Path) -> SDIC:
 def _networks(
     trained: Exported, components: Components, generator: Generator
 ) -> tuple[nn.Module, nn.Module]:
-    built = build_compensation(components, generator)
-    return trained.frozen(built["dipn"], "dipn"), trained.frozen(built["dicn"], "dicn")
+    dipn, dicn = (
+        trained_part(PARTS, components, name, generator, trained) for name in ("dipn", "dicn")
+    )
+    return dipn, dicn
 
 
 def _transfer(trained: Exported, components: Components, generator: Generator) -> nn.Module:
-    return trained.frozen(build_transfer(components, generator), "transfer")
+    return trained_part(PARTS, components, "transfer", generator, trained)
 
 
 def _official(generator: StyleGAN2, fill: Fill) -> SDIC:
