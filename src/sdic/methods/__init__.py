@@ -21,6 +21,7 @@ from sdic.methods.optimisation import Optimisation, refiner
 from sdic.methods.storage import load_inversion, save_inversion
 from sdic.runtime.backends import resolve_backend
 from sdic.weights import exported
+from sdic.weights.unfilled import Unfilled
 
 __all__ = [
     "DEFAULT",
@@ -95,7 +96,9 @@ def create(
     if not isinstance(generator, Generator):
         generator = generators.create(generator or "mobile", checkpoint)
     resolve_backend(generator, backend, device)
-    return method.build(generator.to(device)).on_backend(backend, device)
+    with Unfilled():
+        inverter = method.build(generator.to(device))
+    return inverter.on_backend(backend, device)
 
 
 def open_checkpoint(
@@ -142,6 +145,11 @@ def _of_checkpoint(
 
 def _read_checkpoint(checkpoint: str | Path) -> Inverter:
     path = Path(checkpoint)
+    with Unfilled():
+        return _built_of(path)
+
+
+def _built_of(path: Path) -> Inverter:
     if not exported.is_exported(path):
         return official.load_official(path, list(shelf().values()))
     trained = exported.read(path)
