@@ -1,9 +1,11 @@
 """The preview head: its shape, and how exactly its fit explains maps that it can explain."""
 
+import pytest
 import torch
 
 from rounding import close
 from sdic.generators.mobile_head import CHANNELS, PreviewHead, preview
+from sdic.training import head as fitting
 from sdic.training.head import Pixels, fit, mean_absolute_error
 
 
@@ -15,14 +17,16 @@ def linear_pixels(samples: int, seed: int) -> Pixels:
     return Pixels(torch.randn(samples, 512, generator=random), maps, maps @ kernel)
 
 
-def test_fit_finds_a_linear_head_and_generalises() -> None:
+def test_fit_finds_a_linear_head_and_generalises(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fitting, "STEPS", 500)
     pixels = linear_pixels(200, 0)
     head = fit(pixels, torch.zeros(512))
     untrained = mean_absolute_error(PreviewHead().eval(), pixels)
     assert mean_absolute_error(head, linear_pixels(20, 2)) < 0.2 * untrained
 
 
-def test_fit_depends_on_the_seed_only() -> None:
+def test_fit_depends_on_the_seed_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fitting, "STEPS", 20)
     pixels = linear_pixels(16, 0)
     one, two = (fit(pixels, torch.zeros(512), seed=3) for _ in range(2))
     for key, value in one.state_dict().items():
