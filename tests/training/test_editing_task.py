@@ -67,11 +67,11 @@ def mixed_batch(share: float) -> tuple[EditingTask, Batch]:
 def test_fidelity_of_photos_and_truth_of_edits_are_learnt(tmp_path: Path) -> None:
     recipe = tiny.recipe(
         "editing",
-        steps=60,
+        steps=30,
         data={"generator_share": 0.5},
         ema_decay=0.5,
         optimiser={"name": "adamw", "learning_rate": 3e-3},
-        validation={"every": 30, "photos": ["any"]},
+        validation={"every": 15, "photos": ["any"]},
     )
     task = editing_task(recipe)
     validation = tiny.photos(4)[range(4)]

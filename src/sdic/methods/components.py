@@ -196,7 +196,8 @@ class _Counted(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        self.left -= 1
-        if self.left < 0:
+        # Whether there are gradients has to be put back by those who changed it, come what may.
+        self.left -= func is not torch._C._set_grad_enabled
+        if self.left < 0 and func is not torch._C._set_grad_enabled:
             raise ValueError("the file holds fewer tensors than its options speak of")
         return func(*args, **(kwargs or {}))
