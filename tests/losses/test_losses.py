@@ -307,10 +307,14 @@ def test_joint_loss_leaves_out_what_is_not_asked_for():
 
 
 def test_discrepancy_term():
-    true, predicted = torch.zeros(1, 3, 4, 4), torch.full((1, 3, 4, 4), -0.5)
+    images, initial = torch.full((1, 3, 4, 4), 0.2), torch.full((1, 3, 4, 4), 0.2)
+    predicted = torch.full((1, 3, 4, 4), -0.5)  # where nothing was lost
     w, f = torch.zeros(1, 1, 512), torch.zeros(1, 1, 1, 1)
     loss = JointLoss(LossWeights(edit_latents=0, edit_features=0, discrepancy=2.0))
-    terms = loss.editing(Compensation(w, w, f, f, true, predicted))
+    pair = Compensation(w, w, f, f, initial, predicted)
+    with pytest.raises(InputError, match="needs the images"):
+        loss.editing(pair)
+    terms = loss.editing(pair, images)
     assert list(terms) == ["discrepancy"]
     torch.testing.assert_close(loss.weigh(terms), torch.tensor([1.0]))
 

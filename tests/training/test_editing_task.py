@@ -251,7 +251,7 @@ def test_the_recipe_builds_the_task_from_exported_files(
 ) -> None:
     generator = tiny.generator()
     encoder, dipn, dicn = tiny.networks(generator)
-    monkeypatch.setattr("sdic.methods.components.build_encoder", lambda *_: encoder)
+    monkeypatch.setattr("sdic.training.tasks.common.build_encoder", lambda *_: encoder)
     files: dict[str, Any] = {
         "encoder_weights": exported(tmp_path / "e", encoder=encoder),
         "compensation_weights": exported(tmp_path / "c", dipn=dipn, dicn=dicn),

@@ -63,7 +63,7 @@ def test_overrides_change_nested_values_of_every_type(tmp_path: Path) -> None:
         ('task = "encoder"\nsteps = 1.5', "'steps' is 1.5; expected a whole number"),
         ('task = "encoder"\nsteps = true', "'steps' is True; expected a whole number"),
         ('task = "encoder"\nsteps = 0', "'steps' is 0; expected a number from 1 to 1,000,000,000"),
-        ('task = "paint"', "'task' is 'paint'; expected 'encoder' or 'compensation'"),
+        ('task = "paint"', "'task' is 'paint'; expected 'compensation' or 'editing' or 'encoder'"),
         ('task = "encoder"\n[losses]\nl2 = -1', r"'losses\.l2' is -1\.0; expected a number from 0"),
         ('task = "encoder"\n[data]\ngenerator_share = 2', "expected a number from 0 to 1"),
         ('task = "encoder"\n[data]\nphotos = [1]', r"'data\.photos'.*expected a list of texts"),

@@ -110,7 +110,9 @@ def resolve_device(device: str = "auto") -> str:
         return there[0]
     kind, _, number = device.partition(":")
     count = torch.cuda.device_count() if kind == "cuda" else 1
-    if kind not in there or (number and not (number.isdigit() and int(number) < count)):
+    if kind not in there or (
+        number and not (number.isdigit() and len(number) < 5 and int(number) < count)
+    ):
         raise InputError(
             f"The device '{device}' is not there; there is: {', '.join(there)}. "
             "Leave --device out to take the best one."

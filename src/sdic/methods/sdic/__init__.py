@@ -40,19 +40,9 @@ RELEASE = 0.7
 GAINS = {"age": 1.5}
 
 
-def _compact_dipn(generator: Generator, cell: int = 4, **options: int) -> CompactDIPN:
-    if cell * generator.feature_shape[1] != INVERSION_SIZE:
-        raise InputError(
-            f"A DIPN with cells of {cell} pixels does not fit features of side "
-            f"{generator.feature_shape[1]}; expected cells of "
-            f"{INVERSION_SIZE // generator.feature_shape[1]}."
-        )
-    return CompactDIPN(cell=cell, **options)
-
-
 PARTS: PartKinds = {
     "dipn": {
-        "compact": _compact_dipn,
+        "compact": lambda generator, **options: CompactDIPN(**options),
         "paper": lambda generator, **options: DIPN("paper", **options),
         "published": lambda generator, **options: DIPN("published", **options),
     },
@@ -124,6 +114,12 @@ def _from_export(trained: Exported, path: Path) -> SDIC:
 def _networks(
     trained: Exported, components: Components, generator: Generator
 ) -> tuple[nn.Module, nn.Module]:
+    cell, side = components.options.get("dipn", {}).get("cell", 4), generator.feature_shape[1]
+    if components.kind("dipn") == "compact" and cell != INVERSION_SIZE / side:
+        raise InputError(
+            f"A DIPN with cells of {cell} pixels does not fit features of side {side}; expected "
+            f"cells of {INVERSION_SIZE // side}."
+        )
     dipn, dicn = (
         trained_part(PARTS, components, name, generator, trained) for name in ("dipn", "dicn")
     )

@@ -90,11 +90,12 @@ class CompensationTask:
 
 def build(recipe: Recipe, generator: Generator) -> CompensationTask:
     """The recipe's DIPN and DICN behind its trained encoder."""
+    encoder = trained_encoder(recipe, generator)
     networks = build_compensation(recipe.components, generator)
     preset = SDIC_PRESETS["published" if recipe.components.dipn == "published" else "paper"]
     return CompensationTask(
         generator,
-        trained_encoder(recipe, generator),
+        encoder,
         networks["dipn"],
         networks["dicn"],
         recipe.losses,

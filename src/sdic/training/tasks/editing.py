@@ -204,6 +204,7 @@ def edit_sampler(recipe: Recipe, generator: Generator) -> EditSampler:
 
 def build(recipe: Recipe, generator: Generator) -> EditingTask:
     """The recipe's DIPN, DICN and transfer, which start from its `compensation_weights`."""
+    encoder = trained_encoder(recipe, generator)
     networks = build_compensation(recipe.components, generator)
     networks["transfer"] = build_transfer(recipe.components, generator)
     source = recipe.components.compensation_weights
@@ -214,7 +215,7 @@ def build(recipe: Recipe, generator: Generator) -> EditingTask:
                 start.fill(network, name)
     return EditingTask(
         generator,
-        trained_encoder(recipe, generator),
+        encoder,
         networks,
         recipe.losses,
         joint_loss(recipe),
