@@ -130,7 +130,7 @@ def test_a_place_far_outside_its_photo(side: float, corner: float) -> None:
     y = corner + np.array([0, side, side, 0])
     values = {"quad": np.stack((x, y), axis=1).tolist(), "photo_size": [50, 50]}
     rgb = np.zeros((50, 50, 3), np.uint8)
-    with pytest.raises(InputError, match="place of (a|the) crop"):
+    with pytest.raises(InputError, match=r"place of (a|the) crop"):
         alignment.paste_back(rgb, np.zeros((8, 8, 3), np.uint8), CropPlace.from_dict(values))
 
 

@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import sys
+import warnings
 from importlib import import_module
 from typing import Annotated, Any
 
@@ -97,6 +98,8 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a name that the terminal cannot show
             stream.reconfigure(errors="backslashreplace")
+    if not sys.warnoptions:  # what libraries say of files and of each other is not for the user
+        warnings.simplefilter("ignore")
     tune_allocator()
     try:
         app()
