@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from .mutators import mutated
-from .world import KINDS, BrokenError, World
+from .world import KINDS, BrokenError, HangError, World
 
 EXAMPLES = 35  # of each kind; together some 40 s
 
@@ -53,14 +53,14 @@ def test_good_files_work(world: World, kind: str, monkeypatch: pytest.MonkeyPatc
 
 def test_the_oracle_sees(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     def run(deed: object) -> None:
-        monkeypatch.setattr("fuzz.world._call", deed)
+        monkeypatch.setattr("fuzz.world.call", deed)
         world.attack("recipe", Random(0))
 
     def escapes(_: object) -> None:
         raise KeyError
 
     def waits(_: object) -> None:
-        raise TimeoutError
+        raise HangError
 
     def half(_: object) -> None:
         world.out.mkdir()

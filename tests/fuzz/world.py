@@ -54,6 +54,10 @@ class BrokenError(AssertionError):
     """What must hold does not."""
 
 
+class HangError(BaseException):
+    """It takes too long; no command may survive it."""
+
+
 @dataclass
 class World:
     """Good files in `root/in`; results go to `root/out`, and nothing may be written elsewhere.
@@ -90,7 +94,7 @@ class World:
             "recipe": list(self._recipes()),
             "run": list(self._run()),
         }
-        self.kept = self._state()
+        self.kept = self.state()
 
     # --- good files -------------------------------------------------------------------------------
 
@@ -179,6 +183,7 @@ class World:
         Raises:
             BrokenError: something does not hold.
         """
+        shutil.rmtree(self.out, ignore_errors=True)
         if kind == "command line":
             return self._judged(self._line(random), {})
         files = self.seeds[kind]
@@ -221,6 +226,8 @@ class World:
         for i, word in enumerate(line[:-1]):
             if word == "--out" and not line[i + 1].startswith(str(self.out)):
                 line[i + 1] = str(self.out / random.choice(("", "x.png", "x.gif", "x.safetensors")))
+            if word == "--frames" and len(line[i + 1]) > 1:
+                line[i + 1] = "3"  # many are no hang, but take their time
         return [word for word in line if not word.startswith("--out=")]
 
     def _filled(self, word: str, bad: Path) -> str:
@@ -238,15 +245,14 @@ class World:
 
     def _judged(self, line: list[str], there: dict[Path, bytes]) -> str:
         """Run `sdic`, or a function of the library where the line begins with a bracket."""
-        shutil.rmtree(self.out, ignore_errors=True)
         output, errors = io.StringIO(), io.StringIO()
         code = 0
-        with self._sealed(), contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
+        with self.sealed(), contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
             try:
-                code = _call(line)
+                code = call(line)
             except (SystemExit, KeyboardInterrupt) as end:
                 code = end.code if isinstance(end, SystemExit) else 130
-            except TimeoutError as error:
+            except HangError as error:
                 raise BrokenError(f"hangs: {traceback.format_exc()}") from error
             except BaseException as error:
                 raise BrokenError(f"it escaped: {traceback.format_exc()}") from error
@@ -270,14 +276,14 @@ class World:
         if any(ord(sign) < 32 and sign not in "\n\t" for sign in output + errors):
             raise BrokenError(f"a name that steers the terminal: {said!r}")
         kept = {path: digest for path, digest in self.kept.items() if path not in there}
-        if {path: d for path, d in self._state().items() if path not in there} != kept:
+        if {path: d for path, d in self.state().items() if path not in there} != kept:
             raise BrokenError(f"files outside the output folder changed: {said}")
         if any(path.read_bytes() != data for path, data in there.items()):
             raise BrokenError(f"the input itself changed: {said}")
         for path in self.out.rglob("*") if self.out.is_dir() else []:
             check_whole(path, said)
 
-    def _state(self) -> dict[Path, str]:
+    def state(self) -> dict[Path, str]:
         """Digests of all files but results."""
         return {
             path: hashlib.blake2b(path.read_bytes()).hexdigest()
@@ -287,14 +293,14 @@ class World:
         }
 
     @contextlib.contextmanager
-    def _sealed(self) -> Iterator[None]:
+    def sealed(self) -> Iterator[None]:
         """Fake networks, no fetching, a working folder of its own, and an end to all waiting."""
 
         def refuse(archive: object, *_: object, **__: object) -> None:
             raise WeightsError("There is no network here; connect to one.")
 
         def too_late(*_: object) -> None:
-            raise TimeoutError
+            raise HangError
 
         settings = {
             "SDIC_CACHE": str(self.root / "cache"),
@@ -366,41 +372,16 @@ COMMANDS = {
 KINDS = [*COMMANDS, "command line"]
 SUFFIXES = {"inversion": ".sdic.safetensors"}
 VERBS = (
-    *("align", "edit", "edit", "edit", "invert", "animate", "generate", "info", "demo", "x", ""),
-    *(
-        "directions list",
-        "directions import",
-        "directions preview",
-        "directions sefa",
-        "directions",
-    ),
+    *("align", "edit", "edit", "edit", "invert", "animate", "generate", "info", "x", ""),
+    *("directions list", "directions import", "directions preview", "directions sefa"),
     *("weights list", "weights fetch", "weights path", "weights verify", "weights convert"),
-    *("train", "train export", "train run", "benchmark", "-h", "--debug edit"),
+    *("train", "train export", "train run", "benchmark", "-h", "--debug edit", "demo --out x"),
 )
 OPTIONS = (
     *("-e", "-e", "-e", "--edit", "--crop", "--face", "--photo", "--photos", "--format", "--json"),
     *("--checkpoint", "--method", "--generator", "--overwrite", "--aligned", "--frames", "--size"),
-    *(
-        "--seed",
-        "--device",
-        "--backend",
-        "--strip",
-        "--set",
-        "--steps",
-        "--name",
-        "--file",
-        "--fps",
-    ),
-    *(
-        "--refine",
-        "--release",
-        "--quality",
-        "--component",
-        "--rows",
-        "--data",
-        "--help",
-        "--nothing",
-    ),
+    *("--seed", "--device", "--backend", "--strip", "--set", "--steps", "--name", "--fps"),
+    *("--refine", "--release", "--quality", "--component", "--rows", "--data", "--file", "--help"),
 )
 FUNCTIONS: dict[str, Callable[[Path], object]] = {
     "[open]": lambda path: methods.open_checkpoint(path, backend="eager"),
@@ -409,7 +390,8 @@ FUNCTIONS: dict[str, Callable[[Path], object]] = {
 }
 
 
-def _call(line: list[str]) -> object:
+def call(line: list[str]) -> object:
+    """Run `sdic`, or a function where the line begins with its name; the exit code, if it says."""
     if line and line[0] in FUNCTIONS:
         try:
             FUNCTIONS[line[0]](Path(line[1]))
