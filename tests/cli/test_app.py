@@ -4,6 +4,7 @@ import inspect
 import os
 import subprocess
 import sys
+import warnings
 from importlib import import_module
 
 import pytest
@@ -105,6 +106,7 @@ def test_a_verb_that_is_mistyped(monkeypatch, capsys):
         (RuntimeError("a bad shape\nand more"), "RuntimeError: a bad shape. This is a defect"),
         (AssertionError(), "AssertionError. This is a defect of the program; run again with"),
         (RecursionError("too deep"), "RecursionError: too deep. This is a defect"),
+        (InputError(f"There is no {'x' * 100_000}; choose another."), "x; choose another."),
         (MemoryError(), "There is not enough memory"),
         (RuntimeError("CUDA out of memory. Tried"), "There is not enough memory"),
         (RuntimeError("[enforce] DefaultCPUAllocator: can't allocate memory"), "not enough memory"),
@@ -121,6 +123,19 @@ def test_every_error_is_one_sentence(error, words, monkeypatch, capsys):
     assert (code, output, said.count("\n")) == (1, "", 1)
     assert said.startswith("error: ")
     assert words in said
+    assert len(said) < 3000
+
+
+def test_warnings_of_libraries_are_not_for_the_user(monkeypatch, capsys):
+    def warn():
+        warnings.warn("of a library", stacklevel=1)
+        return {}
+
+    monkeypatch.setattr("sdic.cli.info._facts", warn)
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("default")
+        call_main(monkeypatch, capsys, "info", "--json")
+    assert not seen
 
 
 def test_debug_shows_where_an_error_arose():

@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import sys
+import warnings
 from importlib import import_module
 from typing import Annotated, Any
 
@@ -100,6 +101,8 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")
     wait_passively()
     spare_imports()
+    if not sys.warnoptions:  # what libraries say of files and of each other is not for the user
+        warnings.simplefilter("ignore")
     tune_allocator()
     try:
         app()

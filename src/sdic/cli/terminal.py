@@ -11,6 +11,7 @@ from sdic.errors import SdicError
 from sdic.errors import printable as printable
 
 DEBUG = "SDIC_DEBUG"  # the variable that --debug sets
+LONGEST = 2000  # characters of a sentence; a file may hold names of any length
 MEMORY_WORDS = ("out of memory", "can't allocate memory", "bad_alloc")
 
 
@@ -36,7 +37,14 @@ def show_trace(error: BaseException) -> None:
 
 
 def explain(error: BaseException) -> str:
-    """An error as one sentence: what happened, and what to do."""
+    """An error as one sentence: what happened, and what to do; names of any length are cut."""
+    sentence = _sentence(error)
+    if len(sentence) <= LONGEST:
+        return sentence
+    return f"{sentence[: LONGEST // 2]} ... {sentence[-LONGEST // 2 :]}"
+
+
+def _sentence(error: BaseException) -> str:
     if isinstance(error, SdicError):
         return str(error)
     said = str(error).strip().splitlines()
