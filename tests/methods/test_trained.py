@@ -222,6 +222,7 @@ def test_a_recipe_asks_for_no_more_than_its_file_holds(
     with pytest.raises((WeightsError, InputError), match=sentence):
         methods.open_checkpoint(path, backend="eager")
     assert max(taken, default=0) < 10**6
+    assert torch.is_grad_enabled()
 
 
 @pytest.mark.filterwarnings("ignore:Initializing zero-element")
