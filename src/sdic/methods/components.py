@@ -196,8 +196,8 @@ class _Counted(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        # Whether there are gradients has to be put back by those who changed it, come what may.
-        self.left -= func is not torch._C._set_grad_enabled
-        if self.left < 0 and func is not torch._C._set_grad_enabled:
+        self.left -= 1
+        # Where a parameter begins, and nowhere else: leaving `torch.no_grad` is such a call, too.
+        if self.left < 0 and func is torch.empty:
             raise ValueError("the file holds fewer tensors than its options speak of")
         return func(*args, **(kwargs or {}))
