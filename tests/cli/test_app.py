@@ -190,3 +190,15 @@ def test_names_that_the_terminal_cannot_show():
 )
 def test_text_cannot_steer_the_terminal(text, shown):
     assert terminal.printable(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "stream"),
+    [(["directions", "list"], 0, "stdout"), (["directions", "show", "none"], 1, "stderr")],
+)
+def test_the_command_ends_with_its_code_and_all_that_it_said(arguments, code, stream):
+    done = run(*arguments)
+    assert done.returncode == code
+    said = getattr(done, stream).decode()
+    assert said.endswith("\n")
+    assert len(said) > 20

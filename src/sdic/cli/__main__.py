@@ -1,5 +1,5 @@
 """`python -m sdic.cli`, where the command `sdic` is not on the path."""
 
-from sdic.cli.app import main
+from sdic.cli.app import command
 
-main()
+command()

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
+import multiprocessing
 import os
 import sys
+import threading
 import warnings
 from importlib import import_module
 from typing import Annotated, Any
@@ -111,6 +114,26 @@ def main() -> None:
         sys.exit(1)
     finally:
         _flush()
+
+
+def command() -> None:
+    """The `sdic` command as a process of its own: `main`, and then no time for taking apart.
+
+    What the process holds (networks, compiled graphs) is given back by the system at once; to free
+    it piece by piece would take a tenth of a short command. What was to be written is written.
+    """
+    try:
+        main()
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except KeyboardInterrupt:
+        code = 130
+    if threading.active_count() > 1 or multiprocessing.active_children():
+        sys.exit(code)  # somebody is still at work
+    logging.shutdown()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _flush() -> None:

@@ -41,6 +41,7 @@ class Inversion:
         weights: generator parameters that the method changed, by name (PTI, HyperStyle).
         reconstruction: [N,3,256,256] in [-1,1], what `synthesize` gives at 256 without an edit.
         render: the same at the size at which it was made; it is not kept in files.
+        base_features: F(w) of `base_latents`, where it was computed anyway; not kept in files.
         metadata: texts that travel with the file, e.g. where in which photo the crop lay.
         extras: whatever else a method's edits need, by name, e.g. the photo [N,3,256,256].
     """
@@ -55,6 +56,7 @@ class Inversion:
     metadata: dict[str, str] = field(default_factory=dict)
     extras: dict[str, Tensor] = field(default_factory=dict)
     render: Tensor | None = None
+    base_features: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.latents)
@@ -76,6 +78,7 @@ class Inversion:
             self.metadata,
             moved(self.extras),
             None if self.render is None else self.render.to(device),
+            None if self.base_features is None else self.base_features.to(device),
         )
 
 
@@ -180,7 +183,9 @@ class Inverter(ABC):
     def features_of_edit(self, inversion: Inversion, edit: Edit) -> tuple[Tensor, Tensor]:
         """F(w) and F(edited w), [N,C,H,W] each, of the codes before compensation."""
         codes, weights = inversion.base_latents, inversion.weights
-        return self.to_features(codes, weights), self.to_features(edit.apply(codes), weights)
+        base = inversion.base_features
+        base = self.to_features(codes, weights) if base is None else base
+        return base, self.to_features(edit.apply(codes), weights)
 
     def made(
         self,

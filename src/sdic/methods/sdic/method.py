@@ -203,7 +203,10 @@ class SDIC(Inverter):
     @torch.no_grad()
     def _invert(self, images: Tensor, progress: Progress | None) -> Inversion:
         pair = self.compensate(images, self.encoder(images))
-        return self.made(pair.new_latents, base_latents=pair.latents, features=pair.new_features)
+        latents, features = pair.new_latents, pair.new_features
+        inversion = self.made(latents, base_latents=pair.latents, features=features)
+        inversion.base_features = pair.features
+        return inversion
 
     def compensate(self, images: Tensor, latents: Tensor) -> Compensation:
         """Photos I [N,3,256,256] and latents w [N,S,512] to D, F* and w*; see `compensate`."""
