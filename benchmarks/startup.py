@@ -42,7 +42,7 @@ def command(folder: Path, quick: bool) -> list[str]:
 
     photo = folder / "astronaut.png"
     Image.fromarray(data.astronaut()).save(photo)
-    edit = ["edit", str(photo), "-e", "smile=2", "--out", str(folder / "edited")]
+    edit = ["edit", str(photo), "-e", "smile=2", "--out", str(folder / "edited"), "--overwrite"]
     return [sys.executable, "-c", EDIT, *edit]
 
 
