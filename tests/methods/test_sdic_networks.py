@@ -218,7 +218,7 @@ def test_gain_applies_an_edit_more_strongly(sdic, images, edit):
     namesake = Direction(direction.name, -direction.vector, "mobile")  # a user's own, say
     gains = CarryOver(gains=((direction, 1.5), (namesake, 7.0)))
     sdic = sdic.by_rule("sdic", gains)
-    torch.testing.assert_close(sdic.synthesize(inversion, edit), stronger)
+    close(sdic.synthesize(inversion, edit), stronger)
     inversion.features = None  # without compensation nothing has to be made up for
     plain = sdic.generator(edit.apply(inversion.latents))
     close(sdic.synthesize(inversion, edit), plain)
@@ -284,8 +284,8 @@ def test_initial_reconstruction_of_the_presets(sdic, images):
     # Bilinear without antialiasing reads the four pixels around the centre of each cell.
     cells = image.unfold(2, factor, factor).unfold(3, factor, factor)
     expected = cells[..., middle - 1 : middle + 1, middle - 1 : middle + 1].mean((-1, -2))
-    torch.testing.assert_close(made.initial, expected)
-    torch.testing.assert_close(made.features, features)
+    close(made.initial, expected)
+    close(made.features, features)
 
 
 def test_networks_of_the_paper_fit_a_generator_of_23_rows():

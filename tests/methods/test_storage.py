@@ -210,3 +210,10 @@ def test_files_of_the_first_version_are_read(tmp_path):
     rewrite(tmp_path / NAME, {"version": 1, "generator": "mobile"})
     loaded = load_inversion(tmp_path / NAME)
     assert loaded.generator == Identity("mobile", "faces", "", "")
+
+
+def test_tensors_lie_in_memory_as_new_ones_do(tmp_path):
+    save_inversion(inversion(), tmp_path / NAME)
+    loaded = load_inversion(tmp_path / NAME)
+    for tensor in (loaded.latents, loaded.base_latents, loaded.features, loaded.reconstruction):
+        assert tensor.data_ptr() % 64 == 0

@@ -148,7 +148,7 @@ def test_a_second_instance_does_not_convert_again(network, w_plus, graphs, monke
     expected = generator(w_plus)
     monkeypatch.setenv("SDIC_CACHE", str(folder))
     monkeypatch.setattr(openvino, "_convert", None)
-    assert torch.equal(openvino.OpenVINOGenerator(network, threads=1)(w_plus), expected)
+    close(openvino.OpenVINOGenerator(network, threads=1)(w_plus), expected)
 
 
 @needs_openvino
@@ -178,7 +178,7 @@ def test_a_graph_with_one_wrong_bit_is_converted_anew(place, w_plus, cache):
     damaged[int(place * len(whole))] ^= 4
     path.write_bytes(damaged)
     assert openvino.verify_graphs() == [(path.stem, False)]
-    assert torch.equal(openvino.OpenVINOGenerator(network).to_features(w_plus), expected)
+    close(openvino.OpenVINOGenerator(network).to_features(w_plus), expected)
     assert openvino.verify_graphs() == [(path.stem, True)]
 
 
@@ -207,7 +207,7 @@ def test_what_is_no_graph_is_converted_anew(content, w_plus, cache):
         openvino._write(path, b"no graph")
     else:
         path.write_bytes(content)
-    assert torch.equal(openvino.OpenVINOGenerator(network).to_features(w_plus), expected)
+    close(openvino.OpenVINOGenerator(network).to_features(w_plus), expected)
 
 
 @needs_openvino
@@ -272,7 +272,7 @@ def test_a_network_run_by_openvino_keeps_its_signature(cache):
     wrapped = accelerate_network(network, "openvino")
     assert wrapped.original is network
     for one, other in zip(wrapped(x, y), network(x, y), strict=True):
-        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
+        close(one, other)
     assert len(list(cache.glob("network-*"))) == 1
     half = accelerate_network(network, "openvino-bf16")
     close(half(x, y)[0], network(x, y)[0], 0.02)

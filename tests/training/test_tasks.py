@@ -190,7 +190,7 @@ def test_codes_are_judged_by_what_the_generator_makes_of_them(name: str, fused: 
     encoder = Perfect(generator, batch.latents)
     task = EncoderTask(generator, encoder, recipe.losses, tiny.joint(recipe), tiny.SIZE)
     losses = task.step("encoder", batch, 0)
-    assert losses[name] == 0
+    assert losses[name] < 1e-6
     with torch.no_grad():
         encoder.step += 0.1
     losses = task.step("encoder", batch, 0)

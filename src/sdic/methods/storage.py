@@ -79,7 +79,9 @@ def load_inversion(path: Path | str) -> Inversion:
             f"'{path}' is not a whole safetensors file; expected an inversion ({SUFFIX}) that was "
             "saved to the end. Make it again from the photo."
         ) from error
-    return _assemble(header, tensors, path)
+    # Cloned: in the file's own memory tensors lie at odd places, from which some processors sum in
+    # another order, and an edit would differ from that of the inversion before it was saved.
+    return _assemble(header, {name: value.clone() for name, value in tensors.items()}, path)
 
 
 def load_metadata(path: Path) -> dict[str, str]:
