@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import platform
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
 
 from sdic import __version__
 from sdic.cli import options
+
+if TYPE_CHECKING:
+    from sdic.methods import Method
 
 PACKAGES = ("torch", "openvino", "numpy", "pillow", "pillow-heif", "dlib-bin", "lightning-fabric")
 
@@ -51,7 +55,7 @@ def _facts() -> dict[str, object]:
         "cache": str(weights.cache_dir()),
         "weights in the cache": fetched,
         "generators": generators.names(),
-        "methods": {name: methods.get(name).summary for name in methods.names()},
+        "methods": {name: _described(methods.get(name)) for name in methods.names()},
         "directions": sorted(read_descriptions(library_file())),
     }
 
@@ -61,3 +65,8 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "not installed"
+
+
+def _described(method: Method) -> str:
+    """What a method is, and what was measured of it."""
+    return f"{method.summary}. {method.evidence}." if method.evidence else method.summary
