@@ -334,6 +334,7 @@ METHODS = (
     _declared(
         "optimisation-f",
         "w, then F and w+, by descent",
-        "29.9 dB, dlib distance .13, 84 s; kept .36, .42, .56 (docs/results/benchmark.md)",
+        "29.9 dB, dlib distance .13, 84 s; of age, smile and yaw it keeps .36, .42, .56 "
+        "(docs/results/benchmark.md)",
     ),
 )

@@ -275,7 +275,8 @@ METHODS = (
     _declared(
         "pti",
         "w, then the generator itself, by descent",
-        "27.3 dB, dlib distance .25, 131 s; kept .33, .43, .65 (docs/results/benchmark.md)",
+        "27.3 dB, dlib distance .25, 131 s; of age, smile and yaw it keeps .33, .43, .65 "
+        "(docs/results/benchmark.md)",
     ),
     _declared(
         "pti-locality", "as pti, and faces near the photo's stay as the generator makes them", ""
